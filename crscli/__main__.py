@@ -1,0 +1,5 @@
+"""`python -m crscli` is the same as `crs`."""
+
+from crscli.cli import main
+
+main()

@@ -1,0 +1,135 @@
+"""Items and the catalogue that numbers them. Knows nothing about dialogues, models or where metadata came from."""
+
+import html
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crscli.vocabulary import Vocabulary, natural_order
+
+# Seen in published lists: "(1984)", "(2015 film)", a bracket that is not closed, and an empty one.
+_YEAR = re.compile(r"\s*\((?:(\d{4})[^()]*\)?|\s*\))$")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that can be recommended. Remakes are different items: the year is not part of the title."""
+
+    item_id: str
+    title: str
+    year: int | None = None
+    genres: tuple[str, ...] = ()
+    directors: tuple[str, ...] = ()
+    cast: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+    plot: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a person reads: "Police Academy (1984)"."""
+        return self.title if self.year is None else f"{self.title} ({self.year})"
+
+    def text(self, parts: Sequence[str] = ("name", "genres", "directors", "cast", "keywords", "plot")) -> str:
+        """The item as a document: the named fields in the given order, empty ones left out.
+
+        Args:
+            parts: any of name, title, year, genres, directors, cast, keywords, plot; leaving one out ablates it.
+        """
+        rendered = []
+        for part in parts:
+            value = getattr(self, part)
+            rendered.append(", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value))
+        return ". ".join(text for text in rendered if text)
+
+
+def split_title(text: str) -> tuple[str, int | None]:
+    """Separate a published title from its year.
+
+    Percent escapes and HTML entities are decoded, runs of blanks become one:
+    "Why Did I Get Married%3F  (2007) " gives ("Why Did I Get Married?", 2007).
+    """
+    if _ESCAPE.search(text):
+        text = unquote(text)
+    text = " ".join(html.unescape(text).split())
+    found = _YEAR.search(text)
+    if found and found.start() > 0:
+        return text[: found.start()], int(found.group(1)) if found.group(1) else None
+    return text, None
+
+
+def plain_title(title: str) -> str:
+    """A title as lists are matched on it: without year, lower case, blanks collapsed."""
+    return split_title(title)[0].lower()
+
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("year", pa.int32()),
+        *(pa.field(name, pa.list_(pa.string())) for name in ("genres", "directors", "cast", "keywords")),
+        pa.field("plot", pa.string()),
+    ]
+)
+
+
+class Catalogue:
+    """All items of a dataset, numbered 0..N-1 in the natural order of their ids."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        """Number the items.
+
+        Raises:
+            ValueError: an item id occurs twice.
+        """
+        by_id: dict[str, Item] = {}
+        for item in items:
+            if item.item_id in by_id:
+                raise ValueError(f"item id {item.item_id!r} occurs twice")
+            by_id[item.item_id] = item
+        self.items: tuple[Item, ...] = tuple(by_id[i] for i in natural_order(by_id))
+        self.vocabulary = Vocabulary(item.item_id for item in self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+    def __getitem__(self, item_num: int) -> Item:
+        return self.items[item_num]
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self.vocabulary
+
+    def item(self, item_id: str) -> Item:
+        """The item of an id; KeyError if unknown."""
+        return self.items[self.vocabulary.num(item_id)]
+
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 of the numbering; models and indexes record it."""
+        return self.vocabulary.digest
+
+    def save(self, path: Path) -> None:
+        """Write all fields of all items as one Parquet file."""
+        rows = [{f.name: _plain(getattr(item, f.name)) for f in fields(Item)} for item in self.items]
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), path, compression="zstd")
+
+    @classmethod
+    def load(cls, path: Path) -> "Catalogue":
+        """Read what `save` wrote."""
+        # One thread: a pool started here would not survive a later fork of the process.
+        rows = pq.read_table(path, schema=_SCHEMA, use_threads=False).to_pylist()
+        return cls(Item(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

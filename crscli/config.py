@@ -1,0 +1,85 @@
+"""Settings of a model: one frozen dataclass, filled from preset, TOML file, environment and key=value.
+
+The later wins: preset < TOML < environment `CRS_SET_<KEY>` < `--set key=value`. Unknown keys are refused with the
+nearest known one. Knows nothing about what the settings mean.
+"""
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from crscli.errors import ConfigError, unknown_name
+
+ConfigT = TypeVar("ConfigT")
+
+
+def resolve(
+    config_class: type[ConfigT],
+    preset: Mapping[str, Any],
+    *,
+    file: Path | None = None,
+    sets: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> ConfigT:
+    """The settings that will be used.
+
+    Args:
+        config_class: a frozen dataclass whose fields are bool, int, float or str.
+        preset: the named preset's values.
+        file: a TOML file of `key = value` lines.
+        sets: "key=value" texts, as given with `--set`.
+        environment: where CRS_SET_<KEY> is looked up; the process's own by default.
+
+    Raises:
+        UsageError: an unknown key, or a text that is no value of the field's type.
+        ConfigError: the file is missing or is not TOML.
+    """
+    types = get_type_hints(config_class)
+    values: dict[str, Any] = dict(preset)
+    if file is not None:
+        try:
+            values |= tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{file}: {error}", "give --config a TOML file of key = value lines") from None
+    environment = os.environ if environment is None else environment
+    for key in types:
+        if (text := environment.get(f"CRS_SET_{key.upper()}")) is not None:
+            values[key] = text
+    for pair in sets:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise unknown_name("setting", pair, types, "write --set key=value")
+        values[key.strip()] = text.strip()
+    for key in values:
+        if key not in types:
+            raise unknown_name("setting", key, types)
+    try:
+        return config_class(**{key: _convert(key, value, types[key]) for key, value in values.items()})
+    except ValueError as error:  # a check of the dataclass itself
+        raise ConfigError(str(error), "crs models NAME lists the settings with their ranges") from None
+
+
+def _convert(key: str, value: Any, wanted: type) -> Any:
+    """A value of the field's type; texts are read, other types must fit."""
+    if isinstance(value, str) and wanted is not str:
+        text = value.lower()
+        if wanted is bool and text in ("true", "false", "yes", "no", "1", "0"):
+            return text in ("true", "yes", "1")
+        if wanted in (int, float):
+            try:
+                return wanted(value)
+            except ValueError:
+                pass
+    elif isinstance(value, wanted) and not (wanted is not bool and isinstance(value, bool)):
+        return value
+    elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    raise ConfigError(f"setting {key}: {value!r} is no {wanted.__name__}", f"write {key}=<{wanted.__name__}>")
+
+
+def describe(config: Any) -> dict[str, Any]:
+    """The settings as plain values, in the order of their definition."""
+    return dataclasses.asdict(config)

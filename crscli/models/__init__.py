@@ -1,0 +1,82 @@
+"""The models crs knows, by name. Literal, loaded when asked for; nothing here imports a model."""
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from crscli.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A named model: the class that implements it, and the settings that make the preset.
+
+    `needs_run` is True if it cannot be fitted on the fly when it is evaluated.
+    """
+
+    target: str
+    summary: str
+    source: str
+    preset: dict[str, Any] = field(default_factory=dict)
+    needs_run: bool = False
+
+
+_TRIVIAL = "crscli.models.trivial"
+_NEIGHBOURS = "crscli.models.neighbours:SignalModel"
+
+MODELS: dict[str, ModelSpec] = {
+    "popularity": ModelSpec(
+        f"{_TRIVIAL}:Popularity", "items that recommenders named most often in training", "trivial baseline"
+    ),
+    "copy": ModelSpec(f"{_TRIVIAL}:Copy", "items of the context, the last mentioned first", "trivial baseline"),
+    "copy-popularity": ModelSpec(
+        f"{_TRIVIAL}:CopyPopularity", "items of the context first, then popularity", "trivial baseline"
+    ),
+    "bm25": ModelSpec(
+        _NEIGHBOURS,
+        "words of the dialogue against the text of each item",
+        "Robertson & Zaragoza 2009, by bm25s",
+        {"signal": "bm25"},
+    ),
+    "cooccurrence": ModelSpec(
+        _NEIGHBOURS,
+        "items named in the same training dialogues as those of the context",
+        "item-item counts with shrinkage",
+        {"signal": "cooccurrence"},
+    ),
+    "ease": ModelSpec(
+        _NEIGHBOURS,
+        "closed-form linear autoencoder over the items of a dialogue",
+        "Steck, WWW 2019",
+        {"signal": "ease"},
+    ),
+    "knn": ModelSpec(
+        _NEIGHBOURS,
+        "similar training contexts vote with what was recommended there",
+        "after NBCRS, RecSys 2024, without a language model",
+        {"signal": "knn"},
+    ),
+    "blend": ModelSpec(
+        "crscli.models.blend:Blend",
+        "cheap signals ordered by a learned listwise ranker; says why; no language model",
+        "crs",
+        needs_run=True,
+    ),
+}
+
+
+def model_spec(name: str) -> ModelSpec:
+    """Look a model up.
+
+    Raises:
+        UsageError: unknown; suggests the nearest.
+    """
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS, "crs models lists what there is")
+    return MODELS[name]
+
+
+def model_class(name: str) -> Any:
+    """Import the class of a model."""
+    module, _, attribute = model_spec(name).target.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,97 @@
+"""The realiser: a recommendation in words, for models without language. Knows items and reasons, no model.
+
+Which wording is taken follows from the dialogue itself, so that the same dialogue always reads the same and two
+turns of one dialogue do not read alike.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from crscli.catalogue import Catalogue, Item
+from crscli.dialogue import Context
+from crscli.recommender import Reason
+
+T = TypeVar("T")
+
+_OFFERS = (
+    "How about {item}?",
+    "You might enjoy {item}.",
+    "I would go for {item}.",
+    "{item} could be the one.",
+    "Have you seen {item}?",
+    "My pick for you is {item}.",
+)
+_BY_MENTION = (
+    "People who talk about {evidence} often bring it up.",
+    "It comes up a lot next to {evidence}.",
+    "I thought of it because of {evidence}.",
+)
+_BY_WORD = (
+    'You said "{evidence}", and that is when it gets recommended.',
+    'It fits what you said about "{evidence}".',
+    'The word "{evidence}" made me think of it.',
+)
+_BY_DIALOGUES = (
+    "Others who asked for much the same were happy with it.",
+    "It went down well in conversations like this one.",
+)
+_BY_POPULARITY = ("It is a favourite of many.", "A lot of people get it recommended.")
+_BY_REPEAT = ("You brought it up yourself, and it still looks right.", "We spoke of it before; it still fits.")
+_ABOUT = ("It is {article} {genres} film{by}.", "Think {genres}{by}.")
+_NOTHING = "I have nothing left to offer that we have not spoken about."
+
+
+def realise(catalogue: Catalogue, context: Context, items: Sequence[Item], reasons: Sequence[Sequence[Reason]]) -> str:
+    """A reply that offers the items and gives the first one's strongest reason.
+
+    Args:
+        catalogue: names the items that reasons point to.
+        context: the dialogue so far; it decides the wording.
+        items: best first; may be empty.
+        reasons: of each item, the strongest first.
+    """
+    if not items:
+        return _NOTHING
+    seed = hashlib.sha256("\n".join(t.text for t in context.turns).encode("utf-8", "replace")).digest()
+    parts = [_pick(_OFFERS, seed[0]).format(item=items[0].name)]
+    if reasons and reasons[0]:
+        parts.append(_because(catalogue, reasons[0][0], seed[1]))
+    if about := _about(items[0], seed[2]):
+        parts.append(about)
+    if len(items) > 1:
+        others = [item.name for item in items[1:]]
+        parts.append(f"Or, if that is not it: {_listed(others)}.")
+    return " ".join(parts)
+
+
+def _because(catalogue: Catalogue, reason: Reason, seed: int) -> str:
+    wordings: Mapping[str, Sequence[str]] = {
+        "mention": _BY_MENTION,
+        "word": _BY_WORD,
+        "dialogues": _BY_DIALOGUES,
+        "popularity": _BY_POPULARITY,
+        "repeat": _BY_REPEAT,
+    }
+    evidence = reason.evidence
+    if reason.kind == "mention" and evidence in catalogue:
+        evidence = catalogue.item(evidence).name
+    return _pick(wordings[reason.kind], seed).format(evidence=evidence)
+
+
+def _about(item: Item, seed: int) -> str:
+    """Genres and director where the catalogue has them."""
+    if not item.genres:
+        return ""
+    genres = " ".join(item.genres[:2])
+    by = f" by {_listed(list(item.directors[:2]))}" if item.directors else ""
+    article = "an" if genres[0] in "aeiou" else "a"
+    return _pick(_ABOUT, seed).format(article=article, genres=genres, by=by)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _pick(wordings: Sequence[T], seed: int) -> T:
+    return wordings[seed % len(wordings)]

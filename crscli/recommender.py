@@ -1,0 +1,169 @@
+"""What an evaluation, a chat or a user simulator sees of a model, and a dialogue being held.
+
+Knows no model and no workspace.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+
+from crscli.catalogue import Catalogue, Item
+from crscli.dialogue import Context, Dialogue, Link, Turn
+from crscli.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Items for one context, best first.
+
+    `item_nums` (K,) int64, distinct; `scores` (K,) float32, not rising, comparable inside one ranking only.
+    """
+
+    item_nums: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What carried a recommendation: a mentioned item, a word of the seeker, similar dialogues, or popularity.
+
+    `evidence` is the item id or the word; `share` is its part of the score's positive contributions, in [0, 1].
+    """
+
+    kind: Literal["mention", "word", "dialogues", "popularity", "repeat"]
+    evidence: str
+    share: float
+
+
+class Recommender(Protocol):
+    """All that an evaluation or a chat ever sees of a model."""
+
+    catalogue: Catalogue
+    tasks: frozenset[Literal["rank", "respond"]]
+
+    def rank(self, contexts: Sequence[Context], k: int) -> list[Ranking]:
+        """B rankings of min(k, N) distinct items; a row's result never depends on its batch mates."""
+        ...
+
+
+class Explainer(Protocol):
+    """A recommender that can say why."""
+
+    def explain(self, context: Context, item_nums: Sequence[int]) -> list[tuple[Reason, ...]]:
+        """For each item the reasons that carried it, the strongest first."""
+        ...
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Dialogues a model may learn from.
+
+    Args:
+        train: in the order of time where the data tell it.
+        valid: for choosing settings and stopping; never learnt from before the choice is made.
+        sequences: dialogues of which only the mentions are known, without text.
+        refit: after the choice, learn from train and valid.
+    """
+
+    train: Sequence[Dialogue]
+    valid: Sequence[Dialogue] = ()
+    sequences: Sequence[Dialogue] = ()
+    refit: bool = True
+
+    @property
+    def for_choice(self) -> list[Dialogue]:
+        """The train dialogues for a choice on valid: those of valid's recommenders are left out."""
+        return without_recommenders_of(self.train, self.valid)
+
+    @property
+    def learnable(self) -> list[Dialogue]:
+        """What the final model of a count-based method is fitted on."""
+        return [*self.train, *self.valid] if self.refit else self.for_choice
+
+
+def without_recommenders_of(dialogues: Sequence[Dialogue], held_out: Sequence[Dialogue]) -> list[Dialogue]:
+    """The dialogues whose recommender holds none of the held-out ones.
+
+    ReDial's test set has no recommender in common with its train set: a fit for a choice must not have one either.
+    """
+    workers = {d.recommender_id for d in held_out if d.recommender_id is not None}
+    return [d for d in dialogues if d.recommender_id is None or d.recommender_id not in workers]
+
+
+class Fittable(Protocol):
+    """A model that is fitted by counting or in closed form, in minutes and without a language model."""
+
+    @classmethod
+    def fit(
+        cls, catalogue: Catalogue, data: FitData, config: Any, *, seed: int = 0, progress: Progress = silent
+    ) -> Self:
+        """Learn from dialogues."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write all that `load` needs into an existing directory."""
+        ...
+
+    @classmethod
+    def load(cls, directory: Path, catalogue: Catalogue) -> Self:
+        """Read what `save` wrote; the catalogue must be the one it was fitted on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a session answers: the text, the recommended items best first, why, and what was understood."""
+
+    text: str
+    items: tuple[Item, ...]
+    reasons: tuple[tuple[Reason, ...], ...]
+    links: tuple[Link, ...]
+
+
+Realise = Callable[[Context, Sequence[Item], Sequence[tuple[Reason, ...]]], str]
+FindLinks = Callable[[str], tuple[Link, ...]]
+
+
+@dataclass
+class Session:
+    """A dialogue being held: links what is said, ranks, answers, and remembers.
+
+    Args:
+        recommender: any model; with `explain` its reasons are given.
+        link: finds the links of a text.
+        realise: puts a recommendation into words.
+        shown: how many items a reply recommends.
+    """
+
+    recommender: Recommender
+    link: FindLinks
+    realise: Realise
+    shown: int = 1
+    turns: list[Turn] = field(default_factory=list)
+
+    def say(self, text: str) -> Reply:
+        """Take the seeker's turn and answer it; mentioned or recommended items are not offered again."""
+        links = self.link(text)
+        self.turns.append(Turn("seeker", text, links))
+        context = Context(tuple(self.turns))
+        catalogue = self.recommender.catalogue
+        known = set(context.mentions)
+        ranking = self.recommender.rank([context], self.shown + len(known))[0]
+        fresh = [int(n) for n in ranking.item_nums if catalogue[int(n)].item_id not in known][: self.shown]
+        explain = getattr(self.recommender, "explain", None)
+        reasons = explain(context, fresh) if explain else [()] * len(fresh)
+        items = tuple(catalogue[n] for n in fresh)
+        reply = self.realise(context, items, reasons)
+        self.turns.append(Turn("recommender", reply, _links_to(items, reply)))
+        return Reply(reply, items, tuple(reasons), links)
+
+
+def _links_to(items: Sequence[Item], text: str) -> tuple[Link, ...]:
+    starts = [text.find(item.name) for item in items]
+    return tuple(
+        Link("item", item.item_id, start, start + len(item.name) if start >= 0 else -1)
+        for item, start in zip(items, starts, strict=True)
+    )

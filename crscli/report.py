@@ -1,0 +1,209 @@
+"""The report of an evaluation: plain values, and the tables made from them. It prints nothing."""
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from crscli import metrics
+from crscli.evaluation import SUBSETS, Comparison, Estimate, Figures
+from crscli.protocols import TestSet
+
+SCHEMA = "crs.report/1"
+_PUBLISHED = Path(__file__).parent / "published.toml"
+
+
+def header(
+    dataset: str, corpus: str, form: str, test_set: TestSet, params: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """What was measured: everything that decides the figures besides the models."""
+    protocol = test_set.protocol
+    return {
+        "schema": SCHEMA,
+        "dataset": dataset,
+        "corpus": corpus,
+        "form": form,
+        "protocol": {"name": protocol.name, "summary": protocol.summary, "source": protocol.source},
+        "aggregate": protocol.aggregate,
+        "split": test_set.split,
+        "counts": dict(test_set.counts),
+        "counts_checked": test_set.checked,
+        "limit": params["limit"],
+        "exclude_mentioned": params["exclude_mentioned"],
+        "selection_split": "valid",
+        "seed": seed,
+        "bootstrap_draws": params["draws"],
+    }
+
+
+def build(
+    head: Mapping[str, Any],
+    figures: Sequence[Figures],
+    comparisons: Sequence[Comparison],
+    facts: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The whole report as plain values (crs schema report)."""
+    models = {
+        f.model: {
+            **facts[f.model],
+            "figures": {
+                aggregation: {
+                    subset: {name: _plain(e) for name, e in by_metric.items()}
+                    for subset, by_metric in by_subset.items()
+                }
+                for aggregation, by_subset in f.estimates.items()
+            },
+            "units": {aggregation: dict(counts) for aggregation, counts in f.units.items()},
+            "distinct_items": {f"top{k}": n for k, n in f.distinct_items.items()},
+        }
+        for f in figures
+    }
+    comparable = head["limit"] is None and head["split"] == "test" and not head["exclude_mentioned"]
+    published = published_figures(head["protocol"]["name"]) if comparable else []
+    return {**head, "models": models, "comparisons": [asdict(c) for c in comparisons], "published": published}
+
+
+def _plain(estimate: Estimate) -> dict[str, float | None]:
+    return {k: None if v != v else v for k, v in asdict(estimate).items()}
+
+
+def published_figures(protocol: str) -> list[dict[str, Any]]:
+    """Figures of papers that were measured under this protocol, with where they were read."""
+    with _PUBLISHED.open("rb") as file:
+        entries = tomllib.load(file)["figure"]
+    return [e for e in entries if protocol in e["protocols"]]
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A share as ".0476"; "-" where there was nothing to judge."""
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}f}"
+    return text[1:] if text.startswith("0.") else text
+
+
+def main_table(report: Mapping[str, Any], *, intervals: bool = True) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: every metric of the protocol's aggregation over all labels, intervals below the values."""
+    aggregate = report["aggregate"]
+    columns = ["model", *(_short(name) for name in metrics.METRICS), "items@10"]
+    rows = []
+    for name, model in report["models"].items():
+        estimates = model["figures"][aggregate]["all"]
+        cells = [_cell(estimates[m], intervals) for m in metrics.METRICS]
+        rows.append([name, *cells, f"{model['distinct_items']['top10']:,}"])
+    return columns, rows
+
+
+def subset_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """R@1/10/50 of all, new and repeated labels, in every aggregation."""
+    columns = ["model", "mean over", *(f"{subset} R@1/10/50" for subset in SUBSETS)]
+    rows = []
+    for name, model in report["models"].items():
+        for aggregation, label in (("micro", "labels"), ("row", "rows"), ("any", "rows, any hit")):
+            cells = [_triple(model["figures"][aggregation][subset]) for subset in SUBSETS]
+            rows.append([name, label, *cells])
+            name = ""
+    return columns, rows
+
+
+def comparison_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Differences between pairs of models, with p-values."""
+    columns = ["first - second", "metric", "difference", "p", "p (Holm)"]
+    rows = [
+        [
+            f"{c['first']} - {c['second']}",
+            _short(c["metric"]),
+            f"{c['difference']:+.4f}",
+            f"{c['p_value']:.4f}",
+            f"{c['adjusted']:.4f}",
+        ]
+        for c in report["comparisons"]
+    ]
+    return columns, rows
+
+
+def published_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Published figures under the same protocol."""
+    columns = ["published", "R@1", "R@10", "R@50", "kind", "source"]
+    rows = [
+        [e["system"], *(number(e[k], 3) if k in e else "-" for k in ("r1", "r10", "r50")), e["kind"], e["source"]]
+        for e in report["published"]
+    ]
+    return columns, rows
+
+
+def caption(report: Mapping[str, Any]) -> list[str]:
+    """Lines that say what the table shows: protocol, counts, candidates, what is known and not known of it."""
+    c, protocol = report["counts"], report["protocol"]
+    checked = "counts as published" if report["counts_checked"] else "counts not checked: no complete published data"
+    what = {"micro": "labels", "row": "rows"}[report["aggregate"]]
+    lines = [
+        f"{report['dataset']} {report['split']}, protocol {protocol['name']}: {protocol['summary']}",
+        f"{c['dialogues']:,} dialogues, {c['rows']:,} rows, {c['labels']:,} labels ({checked}); "
+        f"{c['candidates']:,} candidates of {c['items']:,} items, {c['labels_outside_candidates']:,} labels outside them",
+        f"means over {what}; 95 % bootstrap intervals over dialogues ({report['bootstrap_draws']} draws, "
+        f"seed {report['seed']}); settings chosen on {report['selection_split']}, never on test; items of the context "
+        f"{'excluded from' if report['exclude_mentioned'] else 'left in'} the rankings",
+    ]
+    if report["limit"] is not None:
+        lines.append(f"LIMITED to the first {report['limit']:,} rows: for a quick look, comparable to nothing")
+    return lines
+
+
+def _short(metric: str) -> str:
+    return metric.replace("recall", "R").replace("mrr", "MRR").replace("ndcg", "NDCG")
+
+
+def _cell(estimate: Mapping[str, float | None], intervals: bool) -> str:
+    value = number(estimate["value"])
+    if not intervals or estimate["value"] is None:
+        return value
+    return f"{value}\n{number(estimate['low'], 3)}-{number(estimate['high'], 3)}"
+
+
+def _triple(estimates: Mapping[str, Mapping[str, float | None]]) -> str:
+    return "/".join(number(estimates[f"recall@{k}"]["value"]) for k in (1, 10, 50))
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The main table, the subsets and the published figures as Markdown."""
+    parts = ["\n".join(caption(report))]
+    for columns, rows in (main_table(report), subset_table(report), published_table(report)):
+        if rows:
+            lines = [columns, ["---"] * len(columns), *rows]
+            cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in line] for line in lines]
+            parts.append("\n".join("| " + " | ".join(line) + " |" for line in cells))
+    return "\n\n".join(parts) + "\n"
+
+
+_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
+
+
+def latex(report: Mapping[str, Any]) -> str:
+    """The main table as a LaTeX table that needs no package; the best value of a column is bold."""
+    columns, rows = main_table(report, intervals=False)
+    cells = [[cell.replace("\\", "/").translate(_LATEX) for cell in row] for row in rows]
+    for num in range(1, len(columns) - 1):
+        values = [float(row[num]) if row[num] != "-" else -1.0 for row in rows]
+        for row, value in zip(cells, values, strict=True):
+            if value == max(values) and value >= 0:
+                row[num] = rf"\textbf{{{row[num]}}}"
+    body = " \\\\\n".join(" & ".join(row) for row in cells)
+    text = " ".join(caption(report)).translate(_LATEX)
+    return (
+        "\\begin{table}\n\\centering\n"
+        f"\\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}\n\\hline\n"
+        f"{' & '.join(columns)} \\\\\n\\hline\n{body} \\\\\n\\hline\n"
+        f"\\end{{tabular}}\n\\caption{{{text}}}\n\\end{{table}}\n"
+    )
+
+
+FORMATS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "markdown": ("table.md", markdown),
+    "latex": ("table.tex", latex),
+}
+"""Format -> (file name, renderer)."""

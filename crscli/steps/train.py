@@ -1,0 +1,197 @@
+"""train: dialogues + items -> models/<run>."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crscli import config as configuration
+from crscli import workspace
+from crscli.catalogue import Catalogue
+from crscli.datasets.corpus import SPLITS
+from crscli.dialogue import Dialogue, load_dialogues
+from crscli.errors import ArtifactMissing, UsageError
+from crscli.models import model_class, model_spec
+from crscli.progress import Progress, Say, silent
+from crscli.recommender import FitData
+from crscli.workspace import Artifact, Recipe, Workspace
+
+STEP_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DatasetInputs:
+    """A dataset as its artifacts hold it."""
+
+    name: str
+    corpus: str
+    form: str
+    valid_from_train: bool
+    catalogue: Catalogue
+    splits: dict[str, list[Dialogue]]
+    sequences: list[Dialogue]
+    inputs: dict[str, str]
+
+    def fit_data(self, *, refit: bool | None = None) -> FitData:
+        """What a model may learn from; a validation split that was cut off train goes back after the choice."""
+        if "train" not in self.splits:
+            raise UsageError(f"dataset {self.name} has no train dialogues", "fetch it from files that have them")
+        return FitData(
+            self.splits["train"],
+            self.splits.get("valid", []),
+            self.sequences,
+            self.valid_from_train if refit is None else refit,
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the step made, for the table."""
+
+    run: str
+    model: str
+    path: Path
+    settings: dict[str, Any]
+    log: dict[str, Any]
+    fitted_on: list[str]
+    seconds: float
+    status: str = "written"
+
+
+def read_dataset(workspace_: Workspace, dataset: str) -> DatasetInputs:
+    """Load a dataset's items and dialogues, every file checked.
+
+    Raises:
+        ArtifactMissing: it was not fetched.
+        ChecksumError: a file was changed since.
+    """
+    items, dialogues = workspace_.artifact(dataset, "items"), workspace_.artifact(dataset, "dialogues")
+    facts = dialogues.provenance()["notes"]
+    folder = dialogues.open()
+    loaded = {
+        s: load_dialogues(folder / f"{s}.jsonl") for s in (*SPLITS, "sequences") if (folder / f"{s}.jsonl").exists()
+    }
+    sequences = loaded.pop("sequences", [])
+    return DatasetInputs(
+        dataset,
+        facts["corpus"],
+        facts["form"],
+        facts["valid_from_train"],
+        Catalogue.load(items.open() / "items.parquet"),
+        loaded,
+        sequences,
+        {a.name: a.digest for a in (items, dialogues)},
+    )
+
+
+def train(
+    workspace_: Workspace,
+    *,
+    dataset: str,
+    model: str,
+    run: str | None = None,
+    config: Path | None = None,
+    sets: tuple[str, ...] = (),
+    refit: bool | None = None,
+    seed: int = 0,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress = silent,
+    say: Say = silent,
+) -> Trained:
+    """Fit a model and save it as a run.
+
+    Args:
+        workspace_: where the artifacts are.
+        dataset: its name in the workspace.
+        model: a name in MODELS.
+        run: the run's name; the model's by default.
+        config: a TOML file of settings.
+        sets: key=value settings.
+        refit: after the choice on valid, learn from train and valid; by default where valid was cut off train.
+        seed: of everything random.
+        force: train even if nothing has changed, and replace a run with other settings.
+        dry_run: say what would be made.
+        progress: told how far it is.
+        say: told what a user should know.
+
+    Raises:
+        UsageError: a run of that name was made with other settings.
+    """
+    spec, model_type = model_spec(model), model_class(model)
+    settings = configuration.resolve(model_type.config_class, spec.preset, file=config, sets=sets)
+    artifact = workspace_.artifact(dataset, "models", run or model)
+    data = read_dataset(workspace_, dataset)
+    fit_data = data.fit_data(refit=refit)
+    fitted_on = ["train", "valid"] if fit_data.refit and fit_data.valid else ["train"]
+    params = {"model": model, "settings": configuration.describe(settings), "refit": fit_data.refit}
+    recipe = Recipe("train", STEP_FORMAT, params, data.inputs, {"seed": seed})
+    made = Trained(artifact.run or model, model, artifact.path, params["settings"], {}, fitted_on, 0.0)
+    if not force and artifact.is_current(recipe):
+        log = json.loads((artifact.path / "log.json").read_text(encoding="utf-8"))
+        return Trained(**{**made.__dict__, "log": log, "status": "up to date"})
+    if artifact.exists() and not force:
+        _refuse_other_settings(artifact, recipe)
+    if dry_run:
+        return Trained(**{**made.__dict__, "status": "dry run"})
+    say(f"fitting {model} on {dataset}: {len(fit_data.train)} train and {len(fit_data.valid)} validation dialogues")
+    started = time.monotonic()
+    with workspace.write(artifact, recipe) as directory:
+        fitted = model_type.fit(data.catalogue, fit_data, settings, seed=seed, progress=progress)
+        fitted.save(directory)
+        log = getattr(fitted, "log", {})
+        write_json(directory / "log.json", log)
+        record = {**params, "fitted_on": fitted_on, "seed": seed, "catalogue": data.catalogue.digest}
+        write_json(directory / "config.json", record)
+    return Trained(**{**made.__dict__, "log": log, "seconds": time.monotonic() - started})
+
+
+def _refuse_other_settings(artifact: Artifact, recipe: Recipe) -> None:
+    """A run made with other settings is somebody's work: it is not replaced in passing."""
+    before = artifact.provenance()
+    old = {**before["params"].get("settings", {}), "model": before["params"].get("model"), **before["seeds"]}
+    new = {**recipe.params["settings"], "model": recipe.params["model"], **recipe.seeds}
+    changed = [f"{k} {old.get(k)!r} -> {v!r}" for k, v in new.items() if old.get(k) != v]
+    if before["params"].get("refit") != recipe.params["refit"]:
+        changed.append("refit")
+    if changed:
+        raise UsageError(
+            f"run '{artifact.name}' exists with other settings ({', '.join(changed)})",
+            "keep both with --run NAME, or replace it with --force",
+        )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def find_run(workspace_: Workspace, dataset: str, name: str) -> Artifact | None:
+    """The run of that name, else the newest complete run of the model of that name."""
+    named = workspace_.artifact(dataset, "models", name)
+    if named.exists():
+        return named
+    runs = [a for a in workspace_.artifacts(dataset) if a.kind == "models"]
+    of_model = [(a.provenance()["finished"], a) for a in runs if a.provenance()["params"].get("model") == name]
+    return max(of_model, key=lambda pair: pair[0])[1] if of_model else None
+
+
+def load_run(artifact: Artifact, data: DatasetInputs) -> tuple[Any, dict[str, Any]]:
+    """Load a trained model, and what its config.json tells.
+
+    Raises:
+        ArtifactMissing: it was made from other dialogues or items.
+    """
+    stale = [name for name, digest in artifact.provenance()["inputs"].items() if data.inputs.get(name) != digest]
+    if stale:
+        raise ArtifactMissing(
+            f"run '{artifact.name}' is stale: it was made from another version of {', '.join(stale)}",
+            f"run: crs train --dataset {artifact.dataset} --model {artifact.provenance()['params']['model']}"
+            f" --run {artifact.run} --force",
+        )
+    folder = artifact.open()
+    record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model_type = model_class(record["model"])
+    settings = configuration.resolve(model_type.config_class, record["settings"], environment={})
+    return model_type.load(folder, data.catalogue, settings), record
