@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -13,8 +14,9 @@ import pyarrow.parquet as pq
 
 from crscli.vocabulary import Vocabulary, natural_order
 
-# Seen in published lists: "(1984)", "(2015 film)", a bracket that is not closed, and an empty one.
-_YEAR = re.compile(r"\s*\((?:(\d{4})[^()]*\)?|\s*\))$")
+# Seen in published lists: "(1984)", "(2015 film)", a bracket that is not closed, and an empty one. Other numbers in
+# brackets ("(1408)", "(12345)") belong to the title.
+_YEAR = re.compile(r"\s*\((?:((?:1[89]|2[01])[0-9]{2})(?![0-9])[^()]*\)?|\s*\))$")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
@@ -128,7 +130,11 @@ class Catalogue:
         """Read what `save` wrote."""
         # One thread: a pool started here would not survive a later fork of the process.
         rows = pq.read_table(path, schema=_SCHEMA, use_threads=False).to_pylist()
-        return cls(Item(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows)
+        return cls(Item(**{k: _frozen(v) for k, v in row.items()}) for row in rows)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _plain(value: object) -> object:

@@ -107,7 +107,7 @@ def merge_turns(turns: Iterable[Turn]) -> tuple[Turn, ...]:
     for turn in turns:
         if merged and merged[-1].role == turn.role:
             before = merged[-1]
-            joint = f"{before.text} {turn.text}" if before.text else turn.text
+            joint = " ".join(text for text in (before.text, turn.text) if text)
             shift = len(joint) - len(turn.text)
             merged[-1] = Turn(turn.role, joint, before.links + tuple(link.shifted(shift) for link in turn.links))
         else:

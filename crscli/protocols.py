@@ -147,7 +147,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             "reficr",
-            "merged recommender turns, context of the last 4 turns, films of the given list; close to ReFICR's 3,457 rows",
+            "merged recommender turns, context of the last 4 turns, films of the given list; near ReFICR's rows",
             "ReFICR (RecSys 2024). Its rows are UniCRS's linked ones (3,457 rows, 4,615 labels of 6,051 titles); "
             "without those links more rows qualify, so no count is asserted",
             (("redial", "published"), ("redial", "pecrs")),
@@ -179,7 +179,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             "inspired-unicrs",
-            "recommender turns with a linked film, repeats kept, on UniCRS's release; candidates are all recommended films",
+            "recommender turns with a linked film, repeats kept, on UniCRS's release; candidates: all recommended films",
             "UniCRS (KDD 2022), process_mask.py of INSPIRED; recommender turns only",
             (("inspired", "unicrs"),),
             distinct=False,
@@ -287,7 +287,7 @@ def select(
         "items": len(catalogue),
         "labels_outside_candidates": _outside(rows, candidates, catalogue),
     }
-    checked = _check(protocol, counts, (corpus, form, split))
+    checked = _check(protocol, counts, (corpus, form, split), listed is not None)
     return TestSet(protocol, split, rows, candidates, np.array(dialogue_nums, dtype=np.int64), counts, checked)
 
 
@@ -334,14 +334,19 @@ def _outside(rows: Sequence[Row], candidates: np.ndarray, catalogue: Catalogue) 
     return sum(label not in allowed for row in rows for label in row.labels)
 
 
-def _check(protocol: Protocol, counts: Mapping[str, int], key: tuple[str, str, str]) -> bool:
-    expected = protocol.expected.get(key)
-    if expected is None or counts["dialogues"] != expected["dialogues"]:
+def _check(protocol: Protocol, counts: Mapping[str, int], key: tuple[str, str, str], own_list: bool) -> bool:
+    expected = dict(protocol.expected.get(key, {}))
+    if not expected or counts["dialogues"] != expected["dialogues"]:
         return False
+    if own_list:
+        expected.pop("candidates", None)  # the user's choice
     wrong = [f"{what} {counts[what]:,} instead of {want:,}" for what, want in expected.items() if counts[what] != want]
     if wrong:
+        by_list = own_list and protocol.candidates == "listed"
         raise DataError(
             f"protocol {protocol.name} on {key[0]} ({key[1]}, {key[2]}): {'; '.join(wrong)}",
-            "the data differ from the published ones: fetch the dataset again from the original files",
+            "the list given with --candidates is not the one the protocol was counted with, or the data differ"
+            if by_list
+            else "the data differ from the published ones: fetch the dataset again from the original files",
         )
     return True

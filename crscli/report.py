@@ -144,7 +144,8 @@ def caption(report: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{report['dataset']} {report['split']}, protocol {protocol['name']}: {protocol['summary']}",
         f"{c['dialogues']:,} dialogues, {c['rows']:,} rows, {c['labels']:,} labels ({checked}); "
-        f"{c['candidates']:,} candidates of {c['items']:,} items, {c['labels_outside_candidates']:,} labels outside them",
+        f"{c['candidates']:,} candidates of {c['items']:,} items, "
+        f"{c['labels_outside_candidates']:,} labels outside them",
         f"means over {what}; 95 % bootstrap intervals over dialogues ({report['bootstrap_draws']} draws, "
         f"seed {report['seed']}); settings chosen on {report['selection_split']}, never on test; items of the context "
         f"{'excluded from' if report['exclude_mentioned'] else 'left in'} the rankings",

@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,8 @@ KINDS: dict[str, str] = {
 
 WITH_RUNS = ("models", "reports")
 PROVENANCE = "provenance.json"
-_VERSIONS = ("numpy", "scipy", "pandas", "pyarrow", "bm25s")
+_RECORDED = {"step", "params", "inputs", "seeds", "fingerprint", "digest", "outputs", "versions", "finished", "notes"}
+_VERSIONS = ("numpy", "scipy", "pyarrow", "bm25s")
 _ALWAYS_VERIFIED_BYTES = 100_000_000
 
 
@@ -79,8 +81,8 @@ class Artifact:
         return self.root.joinpath(self.name)
 
     def exists(self) -> bool:
-        """Whether it is there and complete. An interrupted replacement is finished or undone first."""
-        if not (self.path / PROVENANCE).is_file() and any(s.exists() for s in _siblings(self.path)):
+        """Whether it is there and complete. What an interrupted write left behind is finished or undone first."""
+        if any(s.exists() for s in _siblings(self.path)):
             with contextlib.suppress(WorkspaceLocked, MachineError), _locked(self):
                 _recover(self.path)
         return (self.path / PROVENANCE).is_file()
@@ -93,15 +95,23 @@ class Artifact:
             ChecksumError: the record cannot be read.
         """
         if not self.exists():
-            run = f" --model {self.run}" if self.run and self.kind == "models" else ""
-            command = f"crs {KINDS[self.kind]} --dataset {self.dataset}{run}"
-            raise ArtifactMissing(f"no artifact '{self.name}' in workspace {self.root}", f"run: {command}")
+            raise ArtifactMissing(f"no artifact '{self.name}' in workspace {self.root}", f"run: {self._maker}")
+        file = self.path / PROVENANCE
         try:
-            return json.loads((self.path / PROVENANCE).read_text(encoding="utf-8"))
+            record = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(record, dict) or not _RECORDED <= record.keys():
+                raise ValueError("it is no record of crs")
+            if record["digest"] != _digest(record["outputs"]):
+                raise ValueError("its digest does not fit its outputs")
         except (ValueError, OSError) as error:
-            raise ChecksumError(
-                f"{self.path / PROVENANCE} cannot be read ({error})", f"run again: crs {KINDS[self.kind]} --force"
-            ) from None
+            raise ChecksumError(f"{file} cannot be read ({error})", f"run again: {self._maker} --force") from None
+        return record
+
+    @property
+    def _maker(self) -> str:
+        """The command that makes it, as far as its name tells."""
+        model = f" --model {self.run}" if self.run and self.kind == "models" else ""
+        return f"crs {KINDS[self.kind]} --dataset {self.dataset}{model}"
 
     @property
     def digest(self) -> str:
@@ -121,7 +131,7 @@ class Artifact:
         for name, record in self.provenance()["outputs"].items():
             file = self.path / name
             found = file.stat().st_size if file.is_file() else None
-            again = f"run again: crs {KINDS[self.kind]} --dataset {self.dataset} --force"
+            again = f"run again: {self._maker} --force"
             if found != record["bytes"]:
                 raise ChecksumError(f"{file}: {record['bytes']} bytes expected, found {found}", again)
             if (verify or record["bytes"] < _ALWAYS_VERIFIED_BYTES) and file_digest(file) != record["sha256"]:
@@ -196,7 +206,7 @@ class Workspace:
             )
         if len(names) == 1:
             return names[0], "the only dataset in the workspace"
-        every = [(a.provenance()["finished"], a) for name in names for a in self.artifacts(name)]
+        every = [(_finished(a), a) for name in names for a in self.artifacts(name)]
         runs = [(when, a) for when, a in every if a.kind == "models" and a.run == model]
         if model and runs:
             return max(runs, key=lambda pair: pair[0])[1].dataset, f"it has the newest run of {model}"
@@ -254,12 +264,11 @@ def _seal(directory: Path, recipe: Recipe, started: datetime, notes: Mapping[str
             os.fsync(handle.fileno())
         name = file.relative_to(directory).as_posix()
         outputs[name] = {"sha256": file_digest(file), "bytes": file.stat().st_size}
-    digest = hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
     record = {
         "format": 1,
         **asdict(recipe),
         "fingerprint": recipe.fingerprint,
-        "digest": digest,
+        "digest": _digest(outputs),
         "outputs": outputs,
         "command": ["crs", *sys.argv[1:]],
         "versions": versions(),
@@ -273,6 +282,18 @@ def _seal(directory: Path, recipe: Recipe, started: datetime, notes: Mapping[str
         handle.flush()
         os.fsync(handle.fileno())
     _sync_directory(directory)
+
+
+def _digest(outputs: Any) -> str:
+    return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
+
+
+def _finished(artifact: Artifact) -> str:
+    """When it was finished; never, if its record is damaged: a choice among datasets does not fail on one of them."""
+    try:
+        return artifact.provenance()["finished"]
+    except ChecksumError:
+        return ""
 
 
 def _swap(partial: Path, final: Path) -> None:
@@ -304,7 +325,8 @@ def _siblings(final: Path) -> tuple[Path, Path]:
 
 
 def _final_name(path: Path) -> str:
-    return path.name.removeprefix(".").removesuffix(".partial").removesuffix(".old")
+    """The artifact's name of one of its siblings; a run may itself be called "x.old"."""
+    return re.sub(r"^\.(.+)\.(partial|old)$", r"\1", path.name)
 
 
 def _is_plain_name(name: str) -> bool:
@@ -340,7 +362,8 @@ def _locked(artifact: Artifact) -> Iterator[None]:
 
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_NUMPY_CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # numpy's OSError of a full disk has no errno
 
 
 @contextlib.contextmanager
@@ -349,7 +372,7 @@ def _machine_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _DISK_FULL:
+        if error.errno in _DISK_FULL or _NUMPY_CUT_SHORT.fullmatch(str(error)):
             raise MachineError(
                 f"no space left to write {path}", "free some space, or use another --workspace"
             ) from None
@@ -374,12 +397,16 @@ def freshness(workspace: Workspace, artifact: Artifact) -> tuple[Freshness, str]
         return "damaged", error.message
     for name, digest in record["inputs"].items():
         parts = name.split("/")
-        if parts[0] != artifact.dataset or len(parts) < 2:
+        if parts[0] != artifact.dataset or len(parts) not in (2, 3) or parts[1] not in KINDS:
             continue  # a source file outside the workspace
         made_from = workspace.artifact(*parts)
         if not made_from.exists():
             return "stale", f"{name} is gone"
-        if made_from.digest != digest:
+        try:
+            changed = made_from.digest != digest
+        except ChecksumError:
+            return "stale", f"{name} is damaged"
+        if changed:
             return "stale", f"{name} has changed"
     if record["versions"].get("crs") != crscli.__version__:
         return "stale", f"made by crs {record['versions'].get('crs')}"

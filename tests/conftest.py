@@ -1,7 +1,14 @@
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
+import tiny
+
+from crscli.steps.evaluate import evaluate
+from crscli.steps.fetch_dataset import fetch_dataset
+from crscli.steps.train import train
+from crscli.workspace import Workspace
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -36,3 +43,25 @@ def _no_settings(monkeypatch):
     for name in list(os.environ):
         if name.startswith("CRS_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def tiny_source(tmp_path_factory) -> Path:
+    """Files of the tiny world in the plain schema; not to be changed."""
+    return tiny.write_tiny(tmp_path_factory.mktemp("tiny") / "source")
+
+
+@pytest.fixture(scope="session")
+def _trained_once(tmp_path_factory, tiny_source) -> Path:
+    root = tmp_path_factory.mktemp("tiny") / "workspace"
+    workspace = Workspace(root)
+    fetch_dataset(workspace, dataset="jsonl", source=tiny_source, name="tiny")
+    train(workspace, dataset="tiny", model="cooccurrence")
+    evaluate(workspace, dataset="tiny", models=["cooccurrence"], draws=20)
+    return root
+
+
+@pytest.fixture
+def tiny_workspace(tmp_path, _trained_once) -> Path:
+    """A workspace with the tiny dataset, a run of cooccurrence and its report; the test's own copy."""
+    return shutil.copytree(_trained_once, tmp_path / "workspace")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crscli.catalogue import Catalogue, plain_title, split_title
+from crscli.catalogue import Catalogue, Item, plain_title, split_title
 from crscli.datasets.containers import read_torch_containers
 from crscli.datasets.source import Source
 from crscli.errors import DataError
@@ -19,7 +19,8 @@ def read_candidates(path: Path, catalogue: Catalogue) -> np.ndarray:
     Args:
         path: a text file with an item id or a title a line; a JSONL file of objects with `item_id` or `title`; or
             PECRS's movie_db. A title matches every item of that title (case, blanks and year apart), unless the
-            list gives a year as well. Entries that match nothing are left out.
+            list gives a year as well. A line that is an id ("300") is that item and no title. Entries that match
+            nothing are left out.
         catalogue: whose items are named.
 
     Returns:
@@ -33,13 +34,13 @@ def read_candidates(path: Path, catalogue: Catalogue) -> np.ndarray:
         by_title[plain_title(item.title)].append(num)
     found: set[int] = set()
     entries = 0
-    for entry in _entries(path):
+    for item_id, title in _entries(path):
         entries += 1
-        if entry in catalogue:
-            found.add(catalogue.vocabulary.num(entry))
+        if item_id in catalogue:
+            found.add(catalogue.vocabulary.num(item_id))
             continue
-        year = split_title(entry)[1]
-        for num in by_title.get(plain_title(entry), ()):
+        year = split_title(title)[1]
+        for num in by_title.get(plain_title(title), ()):
             if year is None or catalogue[num].year in (None, year):
                 found.add(num)
     if not found:
@@ -49,13 +50,15 @@ def read_candidates(path: Path, catalogue: Catalogue) -> np.ndarray:
     return np.array(sorted(found), dtype=np.int64)
 
 
-def _entries(path: Path) -> Iterator[str]:
-    source = Source(path.parent, (path.name,))  # as a plain file: movie_db is itself a zip archive
-    name = path.name
+def _entries(path: Path) -> Iterator[tuple[str, str]]:
+    """Id and title of each entry, "" for what it does not tell; a line of text may be either."""
+    if path.is_dir():
+        raise DataError("is a folder", "give the file itself", path=path)
+    source, name = Source(path, ("*",)), path.name
     if _is_archive(path):
         table = read_torch_containers(source, name)
         values = table.values() if isinstance(table, dict) else ()
-        yield from (str(text).split(" [SEP] ")[0] for text in values)
+        yield from (("", str(text).split(" [SEP] ")[0]) for text in values)
         return
     for line, text in source.lines(name):
         if text.startswith("{"):
@@ -63,12 +66,15 @@ def _entries(path: Path) -> Iterator[str]:
                 row = json.loads(text)
             except ValueError as error:
                 raise DataError(f"not JSON: {error}", path=path, line=line) from None
-            entry = row.get("item_id", row.get("title"))
-            if not isinstance(entry, str):
+            item_id, title, year = (row.get(key) for key in ("item_id", "title", "year"))
+            if isinstance(item_id, str | int):
+                yield str(item_id), ""
+            elif isinstance(title, str):
+                yield "", Item("", title, year).name if isinstance(year, int) else title
+            else:
                 raise DataError("no item_id and no title", path=path, line=line)
-            yield entry
         elif text.strip():
-            yield text.strip()
+            yield text.strip(), text.strip()
 
 
 def _is_archive(path: Path) -> bool:

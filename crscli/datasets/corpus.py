@@ -45,13 +45,14 @@ def cut_valid(
     Args:
         dialogues: all train dialogues.
         rule: "latest" takes the newest by `order` (falls back to "random" where dialogues have none).
-        share: of the dialogues, rounded up.
+        share: of the dialogues, rounded up, but train keeps one.
         seed: of the random cut.
 
     Returns:
         The remaining train dialogues and the validation dialogues, each in the order of time or of the input.
     """
-    count = math.ceil(len(dialogues) * share) if share > 0 else 0
+    # 0.07 * 100 is 7.000000000000001: rounded first. One dialogue at least stays to learn from.
+    count = max(0, min(math.ceil(round(len(dialogues) * share, 6)), len(dialogues) - 1))
     if rule == "latest" and all(d.order is not None for d in dialogues):
         in_time = sorted(dialogues, key=lambda d: (d.order, d.dialogue_id))
         return in_time[: len(in_time) - count], in_time[len(in_time) - count :]
@@ -103,7 +104,7 @@ def check_splits_apart(splits: dict[str, list[Dialogue]]) -> None:
 
 def clean(text: str) -> str:
     """A text that can be stored: lone surrogates become the replacement character."""
-    return text.encode("utf-8", "replace").decode("utf-8") if _SURROGATE.search(text) else text
+    return _SURROGATE.sub("\ufffd", text)
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -76,7 +76,7 @@ def _turn(role: Role, text: str, movies: str) -> Turn:
 
 
 def _database(source: Source) -> Iterator[str]:
-    """Names of the film list's rows."""
+    """Names of the film list's rows; rows without a title are left out."""
     for line, row in read_csv(source, DATABASE, required=(), delimiter="\t", quoted=False):
         fields = {key.lower(): value for key, value in row.items()}
         if "title" not in fields:
@@ -84,4 +84,5 @@ def _database(source: Source) -> Iterator[str]:
         title, year = split_title(fields["title"])
         if year is None and fields.get("year", "")[:4].isdigit():
             year = int(fields["year"][:4])
-        yield title if year is None else f"{title} ({year})"
+        if title:
+            yield title if year is None else f"{title} ({year})"

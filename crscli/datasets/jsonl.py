@@ -86,8 +86,11 @@ def _item(row: Mapping[str, Any]) -> Item:
         if year is not None and not (year.isascii() and year.isdigit()):
             raise ValueError(f"year {year!r} of item {item_id!r} is no whole number")
         year = None if year is None else int(year)
-    if year is None:
-        title, year = split_title(title)
+    plain, year_in_title = split_title(title)
+    if year is None or year == year_in_title:
+        title, year = plain, year_in_title
+    if not title:
+        raise ValueError("no title")
     if not isinstance(year, int | None) or isinstance(year, bool) or (year is not None and year not in _YEARS):
         raise ValueError(f"year {year!r} of item {item_id!r} is no year")
     lists = {name: _list(row, name) for name in _LISTS}
@@ -164,7 +167,9 @@ def _turn(turn: Any, names: Mapping[str, tuple[str, ...]]) -> Turn:
         raise ValueError(f"text is {type(text).__name__}, not text")
     links = [_link(x, text) for x in _listed(turn, "links")]
     for item_id in _listed(turn, "items"):
-        links.append(Link("item", str(item_id) if isinstance(item_id, int) else item_id))
+        if not isinstance(item_id, str | int) or isinstance(item_id, bool):
+            raise ValueError(f"items holds {str(item_id)[:40]!r}, which is no item_id")
+        links.append(Link("item", str(item_id)))
     for link in links:
         if link.kind == "item" and link.id not in names:
             raise ValueError(f"mentions item {link.id!r}, which is not in the item list")
@@ -183,7 +188,7 @@ def _link(link: Any, text: str) -> Link:
     if not isinstance(link, dict) or link.get("kind") not in KINDS or not isinstance(link.get("id"), str):
         raise ValueError(f"a link needs kind ({', '.join(KINDS)}) and id (text)")
     start, end = link.get("start", -1), link.get("end", -1)
-    whole = isinstance(start, int) and isinstance(end, int)
+    whole = type(start) is int and type(end) is int  # true is no offset
     if not whole or not ((start == end == -1) or 0 <= start < end <= len(text)):
         raise ValueError(f"link to {link['id']!r}: {start!r} to {end!r} is no span of the text")
     opinion = link.get("opinion")

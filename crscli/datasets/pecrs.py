@@ -35,12 +35,16 @@ def read(source: Source, *, bad: BadRows, sequences: bool = False) -> Corpus:
         raise DataError("this form has no mention sequences", "leave out --sequences")
     films = _films(source) if source.has(MOVIES) else {}
     splits = {}
+    corpus = "inspired"
     for split, name in FILES.items():
         if source.has(name):
             data = read_torch_containers(source, name)
             if not isinstance(data, list):
                 raise DataError(f"a list of dialogues expected, found {type(data).__name__}", path=source.place(name))
             splits[split] = list(_dialogues(data, split, films, source.place(name), bad))
+            # Worker ids stand for the user tag in ReDial, role names in INSPIRED.
+            if any(isinstance(record, list | tuple) and record and isinstance(record[0], int) for record in data[:1]):
+                corpus = "redial"
     if not splits:
         raise DataError(f"{source.path}: none of {', '.join(FILES.values())} is there", "see crs datasets")
     notes = []
@@ -48,14 +52,7 @@ def read(source: Source, *, bad: BadRows, sequences: bool = False) -> Corpus:
         named = {i for dialogues in splits.values() for d in dialogues for t in d.turns for i in t.items}
         films = {i.item_id: i for i in items_from_names(named, lambda i: Item(i, f"film {i}"))}
         notes.append(f"no {MOVIES}: the {len(films)} films named in any split are the items, without titles")
-    # Worker ids stand for the user tag in ReDial, role names in INSPIRED.
-    corpus = "redial" if isinstance(_first_tag(source, splits), int) else "inspired"
     return Corpus(corpus, "pecrs", list(films.values()), splits, notes=notes)
-
-
-def _first_tag(source: Source, splits: Mapping[str, list[Dialogue]]) -> object:
-    data = read_torch_containers(source, FILES[next(iter(splits))])
-    return data[0][0] if isinstance(data, list) and data else ""
 
 
 def _films(source: Source) -> dict[str, Item]:

@@ -15,7 +15,7 @@ from crscli.catalogue import Item, split_title
 from crscli.datasets.corpus import Corpus, clean, distinct, in_time_order
 from crscli.datasets.records import BadRows, read_csv, read_json_lines
 from crscli.datasets.source import Source
-from crscli.dialogue import Dialogue, Link, Role, Turn
+from crscli.dialogue import ROLES, Dialogue, Link, Role, Turn
 from crscli.errors import DataError
 from crscli.vocabulary import natural_order
 
@@ -51,8 +51,8 @@ def read(source: Source, *, bad: BadRows, sequences: bool = False) -> Corpus:
             splits[split] = in_time_order(distinct(read_all, notes, split))
     if not splits:
         raise DataError(f"{source.path}: neither {TRAIN} nor {TEST} is there", "see crs datasets redial")
-    extra = _sequences(source, splits, titles) if sequences else []
-    items = [Item(i, *split_title(titles[i])) for i in natural_order(titles)]
+    extra = _sequences(source, splits, titles, bad) if sequences else []
+    items = [Item(i, *_title(i, titles)) for i in natural_order(titles)]
     return Corpus("redial", "published", items, splits, extra, notes)
 
 
@@ -63,7 +63,7 @@ def _titles(source: Source) -> dict[str, str]:
     titles: dict[str, str] = {}
     for line, row in read_csv(source, ITEMS, required=("movieId", "movieName")):
         if row["movieId"] in titles:
-            raise DataError(f"movieId {row['movieId']!r} occurs twice", path=ITEMS, line=line)
+            raise DataError(f"movieId {row['movieId']!r} occurs twice", path=source.place(ITEMS), line=line)
         titles[row["movieId"]] = row["movieName"]
     return titles
 
@@ -79,13 +79,16 @@ def _dialogues(source: Source, name: str, titles: dict[str, str], bad: BadRows) 
 
 def _dialogue(row: Mapping[str, Any], titles: dict[str, str]) -> Dialogue:
     """One record of the published schema; new titles are added to `titles`."""
-    dialogue_id = str(row["conversationId"])
+    dialogue_id = _id(row)
     seeker, recommender = row["initiatorWorkerId"], row["respondentWorkerId"]
     # An empty object is sometimes written as an empty list.
-    for item_id, title in (row.get("movieMentions") or {}).items():
-        if title and not titles.get(item_id):
-            titles[item_id] = title
+    mentioned = row.get("movieMentions") or {}
+    if not all(isinstance(title, str | None) for title in mentioned.values()):
+        raise ValueError("movieMentions holds a title that is no text")
+    if not isinstance(row["messages"], list):
+        raise ValueError(f"messages is {type(row['messages']).__name__}, not a list")
     turns = []
+    titles |= {i: title for i, title in mentioned.items() if title and not titles.get(i)}
     for message in row["messages"]:
         sender = message["senderWorkerId"]
         if sender not in (seeker, recommender):
@@ -106,6 +109,18 @@ def _dialogue(row: Mapping[str, Any], titles: dict[str, str]) -> Dialogue:
     )
 
 
+def _id(row: Mapping[str, Any]) -> str:
+    value = row["conversationId"]
+    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+        raise ValueError(f"conversationId {value!r} is no id")
+    return str(value)
+
+
+def _title(item_id: str, titles: Mapping[str, str]) -> tuple[str, int | None]:
+    title, year = split_title(titles[item_id])
+    return title or f"film {item_id}", year
+
+
 def _turn(role: Role, text: str, titles: dict[str, str]) -> Turn:
     """A message with its @ids replaced by what a person reads, and a link at each place.
 
@@ -121,7 +136,7 @@ def _turn(role: Role, text: str, titles: dict[str, str]) -> Turn:
         if item_id not in titles:
             continue
         before = clean(html.unescape(text[at : found.start()]))
-        title, year = split_title(titles[item_id])
+        title, year = _title(item_id, titles)
         name = title if year is None else f"{title} ({year})"
         start = length + len(before)
         links.append(Link("item", item_id, start, start + len(name)))
@@ -137,7 +152,9 @@ def _form(form: Any) -> dict[str, dict[str, int]]:
     return {i: {a: int(answers[a]) for a in _ANSWERS if a in answers} for i, answers in form.items()}
 
 
-def _sequences(source: Source, splits: Mapping[str, list[Dialogue]], titles: Mapping[str, str]) -> list[Dialogue]:
+def _sequences(
+    source: Source, splits: Mapping[str, list[Dialogue]], titles: Mapping[str, str], bad: BadRows
+) -> list[Dialogue]:
     """Train dialogues known only by their linked mentions; those whose text was read and test ones are left out.
 
     A mention whose link stands for several films is dropped: the source does not say which was meant.
@@ -146,14 +163,21 @@ def _sequences(source: Source, splits: Mapping[str, list[Dialogue]], titles: Map
         raise DataError(f"{source.path}: {SEQUENCES} is not there", "leave out --sequences")
     known = {d.dialogue_id for dialogues in splits.values() for d in dialogues}
     found = []
-    for _, row in read_json_lines(source, source.names(SEQUENCES)[0]):
-        if row["kgsf_split"] == "test" or row["conversationId"] in known:
-            continue
-        turns = [
-            Turn(role, "", (Link("item", str(ids[0])),))
-            for role, _, _, ids in row["mentions"]
-            if len(ids) == 1 and str(ids[0]) in titles
-        ]
-        if turns:
-            found.append(Dialogue(row["conversationId"], tuple(turns), order=int(row["conversationId"])))
+    name = source.names(SEQUENCES)[0]
+    for line, row in read_json_lines(source, name, bad):
+        try:
+            if row["kgsf_split"] == "test" or _id(row) in known:
+                continue
+            if any(role not in ROLES for role, *_ in row["mentions"]):
+                raise ValueError(f"unknown role; known: {', '.join(ROLES)}")
+            turns = [
+                Turn(role, "", (Link("item", str(ids[0])),))
+                for role, _, _, ids in row["mentions"]
+                if len(ids) == 1 and str(ids[0]) in titles
+            ]
+            if turns:
+                found.append(Dialogue(_id(row), tuple(turns), order=int(_id(row))))
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            bad.refuse(DataError(f"no mention sequence: {what}", path=source.place(name), line=line))
     return in_time_order(found)

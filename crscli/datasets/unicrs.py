@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from crscli.catalogue import Item, split_title
-from crscli.datasets.corpus import Corpus, clean, items_from_names, with_marks_in_text
+from crscli.datasets.corpus import Corpus, clean, distinct, items_from_names, with_marks_in_text
 from crscli.datasets.records import BadRows, read_json_lines
 from crscli.datasets.source import Source
 from crscli.dialogue import Dialogue, Link, Role, Turn
@@ -36,15 +36,17 @@ def read(source: Source, *, bad: BadRows, sequences: bool = False) -> Corpus:
     """
     if sequences:
         raise DataError("this form has no mention sequences", "leave out --sequences")
+    notes: list[str] = []
     splits = {}
     for split, pattern in FILES.items():
         names = source.names(pattern)
         if names:
-            splits[split] = [d for name in names for d in _dialogues(source, name, split, bad)]
+            read_all = (d for name in names for d in _dialogues(source, name, split, bad))
+            splits[split] = distinct(read_all, notes, split)  # ids are line numbers: a second copy has the same
     if not splits:
         raise DataError(f"{source.path}: none of {', '.join(FILES.values())} is there", "see crs datasets")
     named = {i for dialogues in splits.values() for d in dialogues for t in d.turns for i in t.items}
-    return Corpus("inspired", "unicrs", items_from_names(named, _item), splits)
+    return Corpus("inspired", "unicrs", items_from_names(named, _item), splits, notes=notes)
 
 
 def _item(resource: str) -> Item:

@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +24,6 @@ def doctor(workspace_: Workspace) -> dict[str, Any]:
         problems.append(f"{existing} cannot be written")
     if disk.free < 1_000_000_000:
         problems.append(f"only {disk.free / 1e6:.0f} MB free at {existing}")
-    if sys.version_info < (3, 11):
-        problems.append(f"Python {platform.python_version()} is too old: 3.11 or newer is needed")
     memory = _memory_bytes()
     return {
         "versions": versions() | _optional_versions(),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,9 @@ def fetch_dataset(
     items = workspace_.artifact(name, "items")
     dialogues = workspace_.artifact(name, "dialogues")
     place = source or (SAMPLE if dataset == "sample" else None)
+    if place is None and (form != first_form or not datasets.DATASETS[dataset].downloads):
+        what = dataset if form == first_form else f"{dataset} in the form {form}"
+        raise UsageError(f"{what} is read from your own files", "name them with --from DIR_OR_ARCHIVE")
     if dry_run and place is None:
         raw = workspace_.root / name / "raw"
         return Fetched(name, dataset, form, 0, {}, {}, [f"would download to {raw}"], "dry run")
@@ -124,19 +128,12 @@ def _reader_options(reader: Any, sequences: bool, dataset: str, name: str) -> di
 def _downloaded(workspace_: Workspace, name: str, dataset: str, offline: bool, progress: Progress, say: Say) -> Path:
     """The published files in raw/; what is there and whole is not downloaded again."""
     spec = datasets.DATASETS[dataset]
-    if not spec.downloads:
-        raise UsageError(f"{dataset} is read from your own files", "name them with --from DIR_OR_ARCHIVE")
     raw = workspace_.artifact(name, "dialogues").path.parent / "raw"
     say(f"{dataset}: {spec.licence}; {spec.citation}")
-    files = [
-        download(
-            Download(url, file, sha256),
-            raw,
-            offline=offline,
-            progress=lambda done, total, file=file: progress(file, done, total),
-        )
-        for url, file, sha256 in spec.downloads
-    ]
+    files = []
+    for url, file, sha256 in spec.downloads:
+        told = partial(progress, file)
+        files.append(download(Download(url, file, sha256), raw, offline=offline, progress=told))
     return files[0] if len(files) == 1 else raw
 
 

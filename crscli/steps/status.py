@@ -1,6 +1,7 @@
 """status: what the workspace holds, what is stale and why, and which command comes next."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from crscli.models import MODELS
 from crscli.workspace import KINDS, WITH_RUNS, Freshness, Workspace, freshness
@@ -40,7 +41,7 @@ def _of_dataset(workspace_: Workspace, dataset: str) -> list[ArtifactState]:
             states.append(ArtifactState(dataset, missing.name, "missing", "", 0, "", _command(kind, dataset, None)))
         for artifact in present:
             state, why = freshness(workspace_, artifact)
-            record = artifact.provenance() if state != "damaged" else {"finished": "", "params": {}}
+            record: dict[str, Any] = artifact.provenance() if state != "damaged" else {"finished": "", "params": {}}
             size = sum(f.stat().st_size for f in artifact.path.rglob("*") if f.is_file())
             command = "" if state == "fresh" else _command(kind, dataset, record) + " --force" * (state == "damaged")
             states.append(
@@ -49,11 +50,9 @@ def _of_dataset(workspace_: Workspace, dataset: str) -> list[ArtifactState]:
     return states
 
 
-def _command(kind: str, dataset: str, record: dict[str, object] | None) -> str:
+def _command(kind: str, dataset: str, record: dict[str, Any] | None) -> str:
     """The command that makes or renews an artifact."""
-    params = (record or {}).get("params") or {}
-    if not isinstance(params, dict):
-        params = {}
+    params = (record or {}).get("params", {})
     command = f"crs {KINDS[kind]} --dataset {params.get('dataset', dataset) if kind not in WITH_RUNS else dataset}"
     if kind == "models":
         default = next(name for name, spec in MODELS.items() if spec.needs_run)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,14 +127,14 @@ def train(
     fitted_on = ["train", "valid"] if fit_data.refit and fit_data.valid else ["train"]
     params = {"model": model, "settings": configuration.describe(settings), "refit": fit_data.refit}
     recipe = Recipe("train", STEP_FORMAT, params, data.inputs, {"seed": seed})
-    made = Trained(artifact.run or model, model, artifact.path, params["settings"], {}, fitted_on, 0.0)
+    made = Trained(artifact.run or model, model, artifact.path, configuration.describe(settings), {}, fitted_on, 0.0)
     if not force and artifact.is_current(recipe):
         log = json.loads((artifact.path / "log.json").read_text(encoding="utf-8"))
-        return Trained(**{**made.__dict__, "log": log, "status": "up to date"})
+        return replace(made, log=log, status="up to date")
     if artifact.exists() and not force:
         _refuse_other_settings(artifact, recipe)
     if dry_run:
-        return Trained(**{**made.__dict__, "status": "dry run"})
+        return replace(made, status="dry run")
     say(f"fitting {model} on {dataset}: {len(fit_data.train)} train and {len(fit_data.valid)} validation dialogues")
     started = time.monotonic()
     with workspace.write(artifact, recipe) as directory:
@@ -144,7 +144,7 @@ def train(
         write_json(directory / "log.json", log)
         record = {**params, "fitted_on": fitted_on, "seed": seed, "catalogue": data.catalogue.digest}
         write_json(directory / "config.json", record)
-    return Trained(**{**made.__dict__, "log": log, "seconds": time.monotonic() - started})
+    return replace(made, log=log, seconds=time.monotonic() - started)
 
 
 def _refuse_other_settings(artifact: Artifact, recipe: Recipe) -> None:

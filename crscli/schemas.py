@@ -1,0 +1,143 @@
+"""JSON schemas of the files that crs reads and writes, as `crs schema NAME` prints them."""
+
+from typing import Any
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_TEXT: dict[str, Any] = {"type": "string"}
+_TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
+_COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
+_SHARE: dict[str, Any] = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+
+
+def _object(required: str, **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": required.split(), "properties": properties}
+
+
+def _map(values: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": values}
+
+
+_ITEM = _object(
+    "item_id title",
+    item_id=_TEXT,
+    title={**_TEXT, "description": "may end with a year: 'Police Academy (1984)'"},
+    year={"type": ["integer", "null"], "minimum": 1800, "maximum": 2199},
+    genres=_TEXTS,
+    directors=_TEXTS,
+    cast=_TEXTS,
+    keywords=_TEXTS,
+    plot=_TEXT,
+)
+
+_LINK = _object(
+    "kind id",
+    kind={"enum": ["item", "person", "genre"]},
+    id=_TEXT,
+    start={**_COUNT, "description": "first character of the span in the turn's text"},
+    end={**_COUNT, "description": "character after the span"},
+    opinion={"enum": ["liked", "disliked", "seen", None]},
+)
+
+_TURN = _object(
+    "role text",
+    role={"enum": ["seeker", "recommender"]},
+    text=_TEXT,
+    links={"type": "array", "items": _LINK},
+    items={**_TEXTS, "description": "mentioned item ids, where their places in the text are not known"},
+)
+
+_DIALOGUE = _object(
+    "dialogue_id turns",
+    dialogue_id=_TEXT,
+    split={"enum": ["train", "valid", "test"], "description": "in dialogues.jsonl; else the file tells"},
+    order={"type": "integer", "description": "place in time, where it is known"},
+    recommender_id={**_TEXT, "description": "who recommended, where it is known"},
+    turns={"type": "array", "minItems": 1, "items": _TURN},
+)
+
+_ESTIMATE = _object("value low high", value=_SHARE, low=_SHARE, high=_SHARE)
+_FIGURES = _map(_map(_map(_ESTIMATE)))
+
+_REPORT = _object(
+    "schema dataset corpus form protocol aggregate split counts counts_checked limit exclude_mentioned seed models"
+    " comparisons published",
+    schema={"const": "crs.report/1"},
+    dataset=_TEXT,
+    corpus=_TEXT,
+    form=_TEXT,
+    protocol=_object("name summary source", name=_TEXT, summary=_TEXT, source=_TEXT),
+    aggregate={"enum": ["micro", "row"], "description": "what the main table's figures are means over"},
+    split={"enum": ["valid", "test"]},
+    counts={**_map(_COUNT), "description": "dialogues, rows, labels, candidates, labels_outside_candidates, ..."},
+    counts_checked={"type": "boolean", "description": "the counts were held against the published ones and are equal"},
+    limit={"type": ["integer", "null"], "description": "not null: only the first rows, comparable to nothing"},
+    exclude_mentioned={"type": "boolean"},
+    selection_split={"const": "valid"},
+    seed={"type": "integer"},
+    bootstrap_draws=_COUNT,
+    models=_map(
+        _object(
+            "run model fitted_on figures units distinct_items",
+            run={"type": ["string", "null"], "description": "null: fitted on the spot"},
+            model=_TEXT,
+            fitted_on=_TEXTS,
+            figures={**_FIGURES, "description": "micro | row | any -> all | new | repeated -> metric -> estimate"},
+            units={**_map(_map(_COUNT)), "description": "how many labels or rows each mean is over"},
+            distinct_items={**_map(_COUNT), "description": "different items recommended at top1 and top10"},
+        )
+    ),
+    comparisons={
+        "type": "array",
+        "items": _object(
+            "first second metric difference p_value adjusted",
+            first=_TEXT,
+            second=_TEXT,
+            metric=_TEXT,
+            difference={"type": "number"},
+            p_value=_SHARE,
+            adjusted=_SHARE,
+        ),
+    },
+    published={
+        "type": "array",
+        "items": _object(
+            "system protocols kind source",
+            system=_TEXT,
+            protocols=_TEXTS,
+            kind={"enum": ["paper", "reproduced", "quoted"]},
+            source=_TEXT,
+            r1=_SHARE,
+            r10=_SHARE,
+            r50=_SHARE,
+        ),
+    },
+)
+
+_PROVENANCE = _object(
+    "format step step_format params inputs seeds fingerprint digest outputs command versions device started finished",
+    format={"const": 1},
+    step=_TEXT,
+    step_format=_COUNT,
+    params={"type": "object"},
+    inputs={**_map(_TEXT), "description": "artifact or source file -> digest"},
+    seeds=_map({"type": "integer"}),
+    fingerprint=_TEXT,
+    digest={**_TEXT, "description": "of the outputs alone"},
+    outputs=_map(_object("sha256 bytes", sha256=_TEXT, bytes=_COUNT)),
+    command=_TEXTS,
+    versions=_map(_TEXT),
+    device=_TEXT,
+    started=_TEXT,
+    finished=_TEXT,
+    notes={"type": "object"},
+)
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    name: {"$schema": _DRAFT, "title": title, **schema}
+    for name, title, schema in (
+        ("items", "one line of items.jsonl, or one row of items.csv (lists separated by |)", _ITEM),
+        ("dialogues", "one line of dialogues.jsonl, train.jsonl, valid.jsonl or test.jsonl", _DIALOGUE),
+        ("report", "crs evaluate --json, and reports/RUN/metrics.json", _REPORT),
+        ("provenance", "provenance.json of every artifact", _PROVENANCE),
+    )
+}

@@ -1,0 +1,143 @@
+"""What every model keeps, whatever it is: run against each entry of MODELS."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+import tiny
+
+from crscli import config as configuration
+from crscli.dialogue import Context, Link, Turn, cut, load_dialogues
+from crscli.catalogue import Catalogue
+from crscli.models import MODELS, model_class, model_spec
+from crscli.recommender import FitData
+from crscli.steps.fetch_dataset import fetch_dataset
+from crscli.workspace import Workspace
+
+
+def dialogue(num):
+    """Every ordered triple of films of one colour: the first 48 dialogues are balanced, the rest repeat some."""
+    films = list(permutations(range(num % 2, 8, 2), 3))[num // 2 % 24]
+    made = next(iter(tiny.dialogues()))
+    texts = ["Hi! I loved {} and want more of the kind.", "Then watch {}.", "Seen it.", "What about {}?"]
+    named = [films[0], films[1], None, films[2]]
+    turns = [
+        {**turn, "text": text.format(tiny.TITLES[n] if n is not None else ""), "items": [] if n is None else [f"f{n}"]}
+        for turn, text, n in zip(made["turns"], texts, named, strict=True)
+    ]
+    split = "train" if num < 48 else "valid" if num < 56 else "test"
+    return {"dialogue_id": f"d{num}", "split": split, "order": num, "turns": turns}
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """Catalogue and splits of a balanced checkerboard world."""
+    folder = tmp_path_factory.mktemp("contract")
+    rows = [dialogue(num) for num in range(64)]
+    tiny.write_lines(folder / "items.jsonl", tiny.items())
+    tiny.write_lines(folder / "dialogues.jsonl", rows)
+    workspace = Workspace(folder / "workspace")
+    fetch_dataset(workspace, dataset="jsonl", source=folder, name="tiny")
+    path = folder / "workspace" / "tiny"
+    splits = {s: load_dialogues(path / "dialogues" / f"{s}.jsonl") for s in ("train", "valid", "test")}
+    return Catalogue.load(path / "items" / "items.parquet"), splits
+
+
+@pytest.fixture(scope="session")
+def fitted(world):
+    """name -> a model fitted on the tiny world."""
+    catalogue, splits = world
+    made = {}
+
+    def fit(name, seed=0):
+        if (name, seed) not in made:
+            settings = configuration.resolve(model_class(name).config_class, model_spec(name).preset, environment={})
+            data = FitData(splits["train"], splits["valid"])
+            made[name, seed] = model_class(name).fit(catalogue, data, settings, seed=seed), settings
+        return made[name, seed]
+
+    return fit
+
+
+@pytest.fixture(scope="session")
+def contexts(world):
+    return [e.context for d in world[1]["test"] for e in cut(d)]
+
+
+def same(one, other):
+    return np.array_equal(one.item_nums, other.item_nums) and np.allclose(one.scores, other.scores, atol=1e-5)
+
+
+def test_the_battery_covers_every_model():
+    assert len(MODELS) == 8
+
+
+@pytest.mark.parametrize("name", MODELS)
+class TestContract:
+    def test_at_most_k_distinct_known_items_best_first(self, name, fitted, contexts, world):
+        model, _ = fitted(name)
+        for k in (1, 3, len(world[0]), 50):
+            for ranking in model.rank(contexts, k):
+                assert len(ranking.item_nums) <= min(k, len(world[0]))
+                assert len(set(ranking.item_nums.tolist())) == len(ranking.item_nums) == len(ranking.scores)
+                assert all(0 <= n < len(world[0]) for n in ranking.item_nums)
+                assert (np.diff(ranking.scores) <= 0).all()
+                assert np.isfinite(ranking.scores).all()
+
+    def test_all_items_are_ranked_except_by_copy(self, name, fitted, contexts, world):
+        model, _ = fitted(name)
+        lengths = {len(r.item_nums) for r in model.rank(contexts, 50)}
+        assert name == "copy" or lengths == {len(world[0])}
+
+    def test_a_row_alone_equals_the_row_in_a_batch(self, name, fitted, contexts):
+        model, _ = fitted(name)
+        together = model.rank(contexts, 5)
+        alone = [model.rank([c], 5)[0] for c in contexts]
+        assert all(same(a, b) for a, b in zip(alone, together, strict=True))
+
+    def test_no_contexts_no_rankings(self, name, fitted):
+        assert fitted(name)[0].rank([], 5) == []
+
+    def test_same_seed_same_result(self, name, fitted, contexts, world):
+        model, settings = fitted(name)
+        again = model_class(name).fit(world[0], FitData(world[1]["train"], world[1]["valid"]), settings, seed=0)
+        assert all(same(a, b) for a, b in zip(again.rank(contexts, 8), model.rank(contexts, 8), strict=True))
+
+    def test_save_and_load_give_the_same_scores(self, name, fitted, contexts, world, tmp_path):
+        model, settings = fitted(name)
+        model.save(tmp_path)
+        loaded = model_class(name).load(tmp_path, world[0], settings)
+        assert all(same(a, b) for a, b in zip(loaded.rank(contexts, 8), model.rank(contexts, 8), strict=True))
+
+    def test_an_empty_context_and_unknown_things_survive(self, name, fitted):
+        model, _ = fitted(name)
+        odd = [
+            Context(()),
+            Context((Turn("seeker", ""),)),
+            Context((Turn("seeker", "zzz \x00 😀", (Link("item", "never-heard-of"),)),)),
+            Context((Turn("seeker", "word " * 5000),)),
+            Context(tuple(Turn("seeker", f"turn {n}") for n in range(500))),
+        ]
+        for ranking in model.rank(odd, 5):
+            assert name == "copy" or len(ranking.item_nums) == 5
+
+    def test_the_withheld_item_is_first(self, name, fitted, world):
+        """After an even film only even films are right; mentioned ones are left out of the count."""
+        model, _ = fitted(name)
+        if name in ("popularity", "copy", "copy-popularity", "bm25"):
+            pytest.skip("learns nothing about which item follows which")
+        for num in range(8):
+            said = Turn("seeker", f"I loved {tiny.TITLES[num]}", (Link("item", f"f{num}"),))
+            ranking = model.rank([Context((said,))], 8)[0]
+            others = [n for n in ranking.item_nums.tolist() if n != num][:3]
+            assert {n % 2 for n in others} == {num % 2}
+
+    def test_reasons_are_given_for_every_item(self, name, fitted, contexts):
+        model, _ = fitted(name)
+        if not hasattr(model, "explain"):
+            pytest.skip("does not say why")
+        nums = model.rank(contexts[:1], 3)[0].item_nums.tolist()
+        reasons = model.explain(contexts[0], nums)
+        assert len(reasons) == len(nums)
+        for reason in (r for given in reasons for r in given):
+            assert 0 <= reason.share <= 1

@@ -1,0 +1,57 @@
+"""The tiny world: a checkerboard of eight films, in the plain schema, so that the right recommendation is known.
+
+A seeker who names an even film is offered the other even films, one who names an odd film the odd ones.
+"""
+
+import json
+from itertools import permutations
+
+ITEMS = [f"f{num}" for num in range(8)]
+TITLES = [
+    "Alder", "Birch", "Cedar", "Dogwood", "Elm", "Fir", "Ginkgo", "Hazel"
+]  # fmt: skip
+SIZES = {"train": 16, "valid": 4, "test": 4}
+
+
+def items(titles=TITLES):
+    return [
+        {"item_id": i, "title": title, "year": 1990 + num, "genres": [("even", "odd")[num % 2]]}
+        for num, (i, title) in enumerate(zip(ITEMS, titles, strict=True))
+    ]
+
+
+def dialogues(titles=TITLES):
+    """24 dialogues: seeker names a film, hears of another one, asks on, and hears of a third."""
+    colours = [list(permutations(range(colour, 8, 2), 3)) for colour in (0, 1)]
+    splits = [split for split, count in SIZES.items() for _ in range(count)]
+    for num, split in enumerate(splits):
+        liked, first, second = colours[num % 2][num]
+        turns = [
+            ("seeker", f"Hi! I loved {titles[liked]} and want more of the kind.", liked),
+            ("recommender", f"Then watch {titles[first]}.", first),
+            ("seeker", "Seen it. Something else?", None),
+            ("recommender", f"What about {titles[second]}?", second),
+        ]
+        yield {
+            "dialogue_id": f"d{num}",
+            "split": split,
+            "order": num,
+            "turns": [{"role": r, "text": text, "items": [] if n is None else [ITEMS[n]]} for r, text, n in turns],
+        }
+
+
+def write_tiny(folder, titles=TITLES, splits=tuple(SIZES)):
+    """Write items.jsonl and dialogues.jsonl with the given splits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_lines(folder / "items.jsonl", items(titles))
+    write_lines(folder / "dialogues.jsonl", [d for d in dialogues(titles) if d["split"] in splits])
+    return folder
+
+
+def write_lines(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def listing(root):
+    """Every path below a folder with its bytes: what changed is seen at once."""
+    return {p.relative_to(root).as_posix(): p.read_bytes() if p.is_file() else None for p in sorted(root.rglob("*"))}
