@@ -195,7 +195,7 @@ def fetch_dataset(
 
       crs fetch-dataset --dataset redial --from ~/data/redial
 
-      crs fetch-dataset --dataset inspired --form pecrs --from ~/pecrs/data/INSPIRED --name inspired-pecrs
+      crs fetch-dataset -d inspired --form pecrs --from ~/pecrs/data/INSPIRED
 
       crs fetch-dataset --dataset jsonl --from my_shop/ --name my-shop
     """
@@ -245,7 +245,7 @@ def train(
 
       crs train --model blend
 
-      crs train --dataset redial --model blend --set ranker=linear --run blend-linear
+      crs train -d redial -m blend --set ranker=linear --run blend-linear
     """
     from crscli.steps.train import train as step
 
@@ -296,7 +296,7 @@ def evaluate(
 
       crs evaluate --model blend
 
-      crs evaluate --dataset redial --model blend --protocol redial-merged-new --exclude-mentioned
+      crs evaluate -m blend --protocol redial-merged-new --exclude-mentioned
 
       crs evaluate --model blend --model ease --format latex --json
     """
@@ -314,7 +314,7 @@ def evaluate(
         return
     if made.status == "dry run":
         _show_caption(run.console, made.report)
-        run.console.line(f"dry run: would measure {', '.join(made.report['models_asked'])}; write {made.path}")
+        run.console.line(f"dry run: would measure {', '.join(['the trivial baselines', *names])}; write {made.path}")
         return
     _show_report(run.console, made.report)
     run.console.say(f"{made.status}: {made.path}")
@@ -493,6 +493,8 @@ def _size(size_bytes: int) -> str:
 def main() -> None:
     """Entry point: SIGTERM ends like Ctrl-C, a closed pipe ends quietly."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is shown escaped
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app()
     except BrokenPipeError:

@@ -4,7 +4,9 @@ The later wins: preset < TOML < environment `CRS_SET_<KEY>` < `--set key=value`.
 nearest known one. Knows nothing about what the settings mean.
 """
 
+import contextlib
 import dataclasses
+import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -34,8 +36,8 @@ def resolve(
         environment: where CRS_SET_<KEY> is looked up; the process's own by default.
 
     Raises:
-        UsageError: an unknown key, or a text that is no value of the field's type.
-        ConfigError: the file is missing or is not TOML.
+        UsageError: an unknown key.
+        ConfigError: a value of another type or outside its range; the file is missing or is not TOML.
     """
     types = get_type_hints(config_class)
     values: dict[str, Any] = dict(preset)
@@ -59,7 +61,7 @@ def resolve(
     try:
         return config_class(**{key: _convert(key, value, types[key]) for key, value in values.items()})
     except ValueError as error:  # a check of the dataclass itself
-        raise ConfigError(str(error), "crs models NAME lists the settings with their ranges") from None
+        raise ConfigError(str(error), "crs train --model NAME --dry-run lists the settings") from None
 
 
 def _convert(key: str, value: Any, wanted: type) -> Any:
@@ -69,15 +71,21 @@ def _convert(key: str, value: Any, wanted: type) -> Any:
         if wanted is bool and text in ("true", "false", "yes", "no", "1", "0"):
             return text in ("true", "yes", "1")
         if wanted in (int, float):
-            try:
-                return wanted(value)
-            except ValueError:
-                pass
+            with contextlib.suppress(ValueError):
+                return _finite(wanted(value))
     elif isinstance(value, wanted) and not (wanted is not bool and isinstance(value, bool)):
-        return value
+        with contextlib.suppress(ValueError):
+            return _finite(value)
     elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     raise ConfigError(f"setting {key}: {value!r} is no {wanted.__name__}", f"write {key}=<{wanted.__name__}>")
+
+
+def _finite(value: Any) -> Any:
+    """Not-a-number passes every check of a range, and infinity most."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
+    return value
 
 
 def describe(config: Any) -> dict[str, Any]:

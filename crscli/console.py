@@ -43,7 +43,7 @@ class Console(AbstractContextManager["Console"]):
         self.quiet = quiet
         self.verbose = verbose
         # A pipe or file gets whole lines: nothing is folded to the width of a terminal that is not there.
-        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 250
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
         self._out = RichConsole(markup=False, emoji=False, highlight=False, width=width)
         self._err = RichConsole(stderr=True, markup=False, emoji=False, highlight=False)
         self._bars: RichProgress | None = None

@@ -179,7 +179,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             "inspired-unicrs",
-            "recommender turns with a linked film, repeats kept, on UniCRS's release; candidates: all recommended films",
+            "recommender turns with a linked film, repeats kept, on UniCRS's release; candidates: recommended films",
             "UniCRS (KDD 2022), process_mask.py of INSPIRED; recommender turns only",
             (("inspired", "unicrs"),),
             distinct=False,

@@ -95,11 +95,13 @@ class Artifact:
             ChecksumError: the record cannot be read.
         """
         if not self.exists():
-            raise ArtifactMissing(f"no artifact '{self.name}' in workspace {self.root}", f"run: {self._maker}")
+            known = Workspace(self.root).datasets()
+            there = f" (this workspace holds: {', '.join(known)})" if known and self.dataset not in known else ""
+            raise ArtifactMissing(f"no artifact '{self.name}' in workspace {self.root}", f"run: {self._maker}{there}")
         file = self.path / PROVENANCE
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(record, dict) or not _RECORDED <= record.keys():
+            if not isinstance(record, dict) or not record.keys() >= _RECORDED:
                 raise ValueError("it is no record of crs")
             if record["digest"] != _digest(record["outputs"]):
                 raise ValueError("its digest does not fit its outputs")

@@ -35,6 +35,7 @@ quick = settings(max_examples=50, deadline=None, derandomize=True, database=None
         ("Blade Runner 2049", "Blade Runner 2049", None),
         ("Blade Runner (1982) (2007)", "Blade Runner (1982)", 2007),
         ("Case (12345)", "Case (12345)", None),
+        ("Case (19955)", "Case (19955)", None),
         ("Room (1408)", "Room (1408)", None),
         ("A Trip to the Moon (1899)", "A Trip to the Moon", 1899),
         ("Heat (1995) again", "Heat (1995) again", None),

@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -75,7 +76,7 @@ turns = st.lists(
 @given(turns)
 def test_merging_keeps_every_mention_at_its_words_and_sides_alternate(given_turns):
     merged = merge_turns(given_turns)
-    assert all(a.role != b.role for a, b in zip(merged, merged[1:], strict=False))
+    assert all(a.role != b.role for a, b in pairwise(merged))
     assert [i for t in merged for i in t.items] == [i for t in given_turns for i in t.items]
     assert all(id_ == name for t in merged for id_, name in named(t))
     assert merge_turns(merged) == merged

@@ -39,6 +39,7 @@ SAME_FLOOR = {
     ("steps.demo", "steps.fetch_dataset"),
     ("steps.demo", "steps.train"),
     ("steps.evaluate", "steps.train"),
+    ("steps.status", "steps.evaluate"),
     ("workspace", "__init__"),
 }
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from crscli import signals
 from crscli.catalogue import Catalogue, Item
 from crscli.dialogue import Context, Dialogue, Link, Turn
+from crscli.signals import mentions, words
 
 
 def mention(*ids):
@@ -25,7 +25,11 @@ def dialogues():
     made = []
     for num in range(40):
         turns = [
-            Turn(("seeker", "recommender")[t % 2], f"word{rng.integers(9)} film", mention(*map(str, rng.integers(0, 12, 2))))
+            Turn(
+                ("seeker", "recommender")[t % 2],
+                f"word{rng.integers(9)} film",
+                mention(*map(str, rng.integers(0, 12, 2))),
+            )
             for t in range(4)
         ]
         made.append(Dialogue(str(num), tuple(turns), order=num))
@@ -35,7 +39,9 @@ def dialogues():
 @pytest.fixture(scope="module")
 def contexts():
     return [
-        Context((Turn("seeker", "word1 and word2", mention("3", "5")), Turn("recommender", "word3", mention("5", "7")))),
+        Context(
+            (Turn("seeker", "word1 and word2", mention("3", "5")), Turn("recommender", "word3", mention("5", "7")))
+        ),
         Context((Turn("seeker", "nothing known"),)),
         Context((Turn("seeker", "word4", mention("unknown", "11")),)),
     ]
@@ -43,7 +49,7 @@ def contexts():
 
 def test_popularity_counts_every_mention_of_recommenders(catalogue, dialogues):
     counts = Counter(i for d in dialogues for t in d.turns if t.role == "recommender" for i in t.items)
-    found = signals.Popularity.fit(catalogue, dialogues).counts
+    found = mentions.Popularity.fit(catalogue, dialogues).counts
     assert found.tolist() == [counts[str(n)] for n in range(12)]
 
 
@@ -55,7 +61,7 @@ def test_cooccurrence_equals_a_slow_loop(catalogue, dialogues, contexts):
             for b in named - {a}:
                 pairs[a, b] += 1
     rows = pairs / (pairs.sum(axis=1, keepdims=True) + 10)
-    scores = signals.Cooccurrence.fit(catalogue, dialogues).scores(contexts)
+    scores = mentions.Cooccurrence.fit(catalogue, dialogues).scores(contexts)
     weights = np.array([1, 0.85, 0.85**2]) / np.linalg.norm([1, 0.85, 0.85**2])
     wanted = weights[0] * rows[7] + weights[1] * rows[5] + weights[2] * rows[3]
     assert np.allclose(scores[0], wanted, atol=1e-6)
@@ -65,8 +71,8 @@ def test_cooccurrence_equals_a_slow_loop(catalogue, dialogues, contexts):
 
 def test_ease_solves_its_own_problem(catalogue, dialogues):
     """Each column of B is the ridge regression of an item on the others: no other weights fit better."""
-    ease = signals.Ease.fit(catalogue, dialogues, ridge=5.0)
-    x = signals.item_sets(dialogues, catalogue).toarray()[:, ease.items].astype(np.float64)
+    ease = mentions.Ease.fit(catalogue, dialogues, ridge=5.0)
+    x = mentions.item_sets(dialogues, catalogue).toarray()[:, ease.items].astype(np.float64)
     assert not np.diag(ease.weights).any()
     for column in range(x.shape[1]):
         others = [n for n in range(x.shape[1]) if n != column]
@@ -76,7 +82,7 @@ def test_ease_solves_its_own_problem(catalogue, dialogues):
 
 
 def test_ease_keeps_to_its_limit(catalogue, dialogues):
-    ease = signals.Ease.fit(catalogue, dialogues, limit=4)
+    ease = mentions.Ease.fit(catalogue, dialogues, limit=4)
     assert ease.weights.shape == (4, 4)
     named = Counter(i for d in dialogues for i in {i for t in d.turns for i in t.items})
     least = min(named[str(n)] for n in ease.items)
@@ -87,16 +93,16 @@ def test_inverse_is_an_inverse_and_refuses_what_has_none():
     rng = np.random.default_rng(0)
     a = rng.normal(size=(30, 30)).astype(np.float32)
     spd = np.asfortranarray(a @ a.T + 5 * np.eye(30, dtype=np.float32))
-    assert np.allclose(signals.inverse(spd.copy(order="F")) @ spd, np.eye(30), atol=1e-3)
+    assert np.allclose(mentions.inverse(spd.copy(order="F")) @ spd, np.eye(30), atol=1e-3)
     with pytest.raises(ValueError, match="ridge"):
-        signals.inverse(np.asfortranarray(-np.eye(3, dtype=np.float32)))
-    assert signals.inverse(np.zeros((0, 0), dtype=np.float32)).shape == (0, 0)
+        mentions.inverse(np.asfortranarray(-np.eye(3, dtype=np.float32)))
+    assert mentions.inverse(np.zeros((0, 0), dtype=np.float32)).shape == (0, 0)
 
 
 def test_neighbours_equal_a_slow_loop(catalogue, dialogues, contexts):
-    fitted = signals.Neighbours.fit(catalogue, dialogues, neighbours=5)
+    fitted = words.Neighbours.fit(catalogue, dialogues, neighbours=5)
     vectors, targets = fitted.vectors.toarray(), fitted.targets.toarray()
-    query = signals._vectors([Counter(signals._terms(contexts[0]))], fitted.vocabulary, fitted.idf).toarray()[0]
+    query = words._vectors([Counter(words._terms(contexts[0]))], fitted.vocabulary, fitted.idf).toarray()[0]
     similar = vectors @ query
     best = sorted((-s, n) for n, s in enumerate(similar) if s)[:5]
     wanted = sum(-s * targets[n] for s, n in best)
@@ -106,11 +112,11 @@ def test_neighbours_equal_a_slow_loop(catalogue, dialogues, contexts):
 
 def test_titles_in_the_text_do_not_count_as_words(catalogue):
     turn = Turn("seeker", "I liked Title3 a lot", (Link("item", "3", 8, 14),))
-    assert list(signals._terms(Context((turn,)))) == ["i", "liked", "a", "lot", "@3"]
+    assert list(words._terms(Context((turn,)))) == ["i", "liked", "a", "lot", "@3"]
 
 
 def test_bm25_finds_the_item_whose_words_are_said(catalogue):
-    scores = signals.Bm25.fit(catalogue).scores([Context((Turn("seeker", "did you like title7?"),)), Context(())])
+    scores = words.Bm25.fit(catalogue).scores([Context((Turn("seeker", "did you like title7?"),)), Context(())])
     assert scores[0].argmax() == 7
     assert not scores[1].any()
 
@@ -119,7 +125,7 @@ def test_nothing_is_dense_past_the_limit():
     """A catalogue of 300,000 items with few mentions is fitted and asked in memory that follows the mentions."""
     catalogue = Catalogue(Item(str(n), f"t{n}") for n in range(300_000))
     dialogue = Dialogue("d", (Turn("seeker", "x", mention("1", "299999")), Turn("recommender", "y", mention("7"))))
-    fitted = signals.Cooccurrence.fit(catalogue, [dialogue])
+    fitted = mentions.Cooccurrence.fit(catalogue, [dialogue])
     assert sp.issparse(fitted.matrix)
     assert fitted.matrix.nnz == 6
-    assert signals.Ease.fit(catalogue, [dialogue]).weights.shape == (3, 3)
+    assert mentions.Ease.fit(catalogue, [dialogue]).weights.shape == (3, 3)

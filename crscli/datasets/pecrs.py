@@ -8,6 +8,7 @@ films stand as [MOVIE_ID]. Item ids are PECRS's own. `movie_db` maps them to
 
 import html
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from crscli.catalogue import Item
 from crscli.datasets.containers import read_torch_containers
@@ -43,7 +44,7 @@ def read(source: Source, *, bad: BadRows, sequences: bool = False) -> Corpus:
                 raise DataError(f"a list of dialogues expected, found {type(data).__name__}", path=source.place(name))
             splits[split] = list(_dialogues(data, split, films, source.place(name), bad))
             # Worker ids stand for the user tag in ReDial, role names in INSPIRED.
-            if any(isinstance(record, list | tuple) and record and isinstance(record[0], int) for record in data[:1]):
+            if any(isinstance(record, list | tuple) and record and isinstance(record[0], int) for record in data):
                 corpus = "redial"
     if not splits:
         raise DataError(f"{source.path}: none of {', '.join(FILES.values())} is there", "see crs datasets")
@@ -78,12 +79,10 @@ def _named(field: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in field.split(",") if name.strip() and name.strip() != "nan")
 
 
-def _dialogues(
-    data: list[object], split: str, films: Mapping[str, Item], place: str, bad: BadRows
-) -> Iterator[Dialogue]:
+def _dialogues(data: list[Any], split: str, films: Mapping[str, Item], place: str, bad: BadRows) -> Iterator[Dialogue]:
     for num, record in enumerate(data):
         try:
-            _, turns = record  # type: ignore[misc]
+            _, turns = record
             yield Dialogue(f"{split}-{num:05}", tuple(_turn(text, ids, films) for text, ids in turns))
         except (TypeError, ValueError) as error:
             bad.refuse(DataError(f"dialogue {num}: {error}", path=place))

@@ -135,7 +135,7 @@ def read_csv(
     """
     place = source.place(name)
     csv.field_size_limit(MAX_LINE)
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE  # type: ignore[assignment]
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     lines = (text + "\n" for _, text in source.lines(name))
     reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=quoted)
     try:
@@ -148,6 +148,9 @@ def read_csv(
                 path=place,
                 line=1,
             )
+        twice = [column for column in required if header.count(column) > 1]
+        if twice:
+            raise DataError(f"column {twice[0]!r} is there {header.count(twice[0])} times", path=place, line=1)
         for row in reader:
             if not row:
                 continue

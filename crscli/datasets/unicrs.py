@@ -55,7 +55,8 @@ def _item(resource: str) -> Item:
     found = _FILM.search(name)
     if found:
         return Item(resource, name[: found.start()], int(found.group(1)) if found.group(1) else None)
-    return Item(resource, *split_title(name))
+    title, year = split_title(name)
+    return Item(resource, title or resource, year)
 
 
 def _dialogues(source: Source, name: str, split: str, bad: BadRows) -> Iterator[Dialogue]:
@@ -70,7 +71,10 @@ def _dialogues(source: Source, name: str, split: str, bad: BadRows) -> Iterator[
 def _turn(turn: dict[str, Any]) -> Turn:
     if turn["role"] not in _ROLES:
         raise ValueError(f"unknown role {turn['role']!r}; known: RECOMMENDER, SEEKER")
-    ids = [link.strip("<>") for link in turn["movie_link"]]
+    ids = [link.strip("<> ") for link in turn["movie_link"]]
+    if not all(ids):
+        raise ValueError("an empty movie_link")
     made = Turn(_ROLES[turn["role"]], clean(html.unescape(turn["text"])), tuple(Link("item", i) for i in ids))
-    surface = {i: (split_title(n)[0],) for i, n in zip(ids, turn["movie_name"], strict=False)}
+    named = zip(ids, turn["movie_name"], strict=False)
+    surface: dict[str, tuple[str, ...]] = {i: (split_title(name)[0],) for i, name in named}
     return with_marks_in_text(made, surface)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
-
-from crscli import metrics, signals
+from crscli import metrics
 from crscli.catalogue import Catalogue
 from crscli.dialogue import Context
 from crscli.progress import Progress, silent
 from crscli.recommender import FitData, Ranking
+from crscli.signals import Signal
+from crscli.signals.mentions import Cooccurrence, Ease, Popularity
+from crscli.signals.words import Bm25, Neighbours
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ class SignalConfig:
 
 
 _SIGNALS: dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]] = {
-    "cooccurrence": (signals.Cooccurrence, ("shrinkage", "decay"), ("decay",)),
-    "ease": (signals.Ease, ("ridge", "decay"), ("decay",)),
-    "knn": (signals.Neighbours, ("neighbours",), ("neighbours",)),
-    "bm25": (signals.Bm25, ("k1", "b"), ("k1", "b")),
+    "cooccurrence": (Cooccurrence, ("shrinkage", "decay"), ("decay",)),
+    "ease": (Ease, ("ridge", "decay"), ("decay",)),
+    "knn": (Neighbours, ("neighbours",), ("neighbours",)),
+    "bm25": (Bm25, ("k1", "b"), ("k1", "b")),
 }
 """Name -> (signal, settings read when fitting, settings read when loading)."""
 
@@ -57,14 +58,11 @@ class SignalModel:
     tasks: frozenset[Literal["rank", "respond"]] = frozenset({"rank"})
     config_class = SignalConfig
 
-    def __init__(self, catalogue: Catalogue, signal: signals.Signal, popularity: signals.Popularity) -> None:
+    def __init__(self, catalogue: Catalogue, signal: Signal, popularity: Popularity) -> None:
         self.catalogue = catalogue
         self.signal = signal
         self.popularity = popularity
-        # Ranks of popularity as fractions below one: they order ties and silence, never a difference of the signal.
-        order = metrics.top_k(popularity.counts[None], len(catalogue))[0]
-        self._tie_break = np.empty(len(catalogue), dtype=np.int64)
-        self._tie_break[order] = np.arange(len(catalogue))
+        self._by_popularity = metrics.top_k(popularity.counts[None], len(catalogue))[0]
 
     @classmethod
     def fit(
@@ -79,7 +77,7 @@ class SignalModel:
         """Fit the configured signal."""
         signal, keys, _ = _SIGNALS[config.signal]
         fitted = signal.fit(catalogue, data.learnable, **{k: getattr(config, k) for k in keys})
-        return cls(catalogue, fitted, signals.Popularity.fit(catalogue, data.learnable))
+        return cls(catalogue, fitted, Popularity.fit(catalogue, data.learnable))
 
     def save(self, directory: Path) -> None:
         """Write the signal's arrays and the counts."""
@@ -91,7 +89,7 @@ class SignalModel:
         """Read what `save` wrote."""
         signal, _, keys = _SIGNALS[config.signal]
         fitted = signal.load(directory, catalogue, **{k: getattr(config, k) for k in keys})
-        return cls(catalogue, fitted, signals.Popularity.load(directory))
+        return cls(catalogue, fitted, Popularity.load(directory))
 
     def rank(self, contexts: Sequence[Context], k: int) -> list[Ranking]:
         """Rank for each context."""
@@ -99,7 +97,6 @@ class SignalModel:
             return []
         scores = self.signal.scores(contexts)
         # Columns in the order of popularity: equal scores then fall into that order by themselves.
-        by_popularity = np.argsort(self._tie_break)
-        ordered = scores[:, by_popularity]
+        ordered = scores[:, self._by_popularity]
         best = metrics.top_k(ordered, k)
-        return [Ranking(by_popularity[b], row[b]) for b, row in zip(best, ordered, strict=True)]
+        return [Ranking(self._by_popularity[b], row[b]) for b, row in zip(best, ordered, strict=True)]

@@ -16,7 +16,7 @@ from crscli.catalogue import Catalogue
 from crscli.dialogue import Context
 from crscli.progress import Progress, silent
 from crscli.recommender import FitData, Ranking, Reason
-from crscli.signals import Popularity as PopularitySignal
+from crscli.signals.mentions import Popularity as PopularitySignal
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class _Counted:
     def __init__(self, catalogue: Catalogue, popularity: PopularitySignal) -> None:
         self.catalogue = catalogue
         self.popularity = popularity
+        every = metrics.top_k(popularity.counts[None], len(catalogue))[0]
+        self._order = every if self.counts else every[:0]
 
     @classmethod
     def fit(
@@ -60,17 +62,15 @@ class _Counted:
 
     def rank(self, contexts: Sequence[Context], k: int) -> list[Ranking]:
         """Rank for each context; `copy` gives at most as many items as the context names."""
-        width = len(self.catalogue)
-        base = self.popularity.counts if self.counts else np.zeros(width, dtype=np.float32)
-        order = metrics.top_k(base[None], width)[0] if self.counts else np.zeros(0, dtype=np.int64)
+        base = self.popularity.counts
         rankings = []
         for context in contexts:
-            first = self.catalogue.vocabulary.nums(context.mentions) if self.copies else order[:0]
+            first = self.catalogue.vocabulary.nums(context.mentions) if self.copies else self._order[:0]
             # The k most popular without the copied ones are among the k + copied most popular.
-            rest = order[: k + len(first)]
+            rest = self._order[: k + len(first)]
             rest = rest[~np.isin(rest, first)]
             items = np.concatenate([first, rest])[:k]
-            places = np.arange(len(first), 0, -1, dtype=np.float32) + (base.max() if width else 0)
+            places = np.arange(len(first), 0, -1, dtype=np.float32) + base.max(initial=0.0)
             rankings.append(Ranking(items, np.concatenate([places, base[rest]])[:k].astype(np.float32)))
         return rankings
 

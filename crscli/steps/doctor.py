@@ -12,6 +12,7 @@ from typing import Any
 from crscli.workspace import Workspace, versions
 
 _OPTIONAL = ("torch", "transformers", "peft", "torch-geometric", "faiss-cpu", "bitsandbytes", "openai", "fastapi")
+_SECRET = ("KEY", "TOKEN", "SECRET", "PASS")
 
 
 def doctor(workspace_: Workspace) -> dict[str, Any]:
@@ -20,7 +21,9 @@ def doctor(workspace_: Workspace) -> dict[str, Any]:
     existing = next(p for p in (root, *root.resolve().parents) if p.exists())
     disk = shutil.disk_usage(existing)
     problems = []
-    if not os.access(existing, os.W_OK):
+    if not existing.is_dir():
+        problems.append(f"{existing} is no folder")
+    elif not os.access(existing, os.W_OK):
         problems.append(f"{existing} cannot be written")
     if disk.free < 1_000_000_000:
         problems.append(f"only {disk.free / 1e6:.0f} MB free at {existing}")
@@ -66,4 +69,4 @@ def _devices() -> list[str]:
 def _settings(environment: Mapping[str, str]) -> dict[str, str]:
     """CRS_* and the variables that change output; names that look like secrets are not shown."""
     shown = {k: v for k, v in environment.items() if k.startswith("CRS_") or k in ("NO_COLOR", "TERM", "COLUMNS")}
-    return {k: "(hidden)" if "KEY" in k or "TOKEN" in k else v for k, v in sorted(shown.items())}
+    return {k: "(hidden)" if any(word in k for word in _SECRET) else v for k, v in sorted(shown.items())}

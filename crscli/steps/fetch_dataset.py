@@ -76,7 +76,8 @@ def fetch_dataset(
     """
     _, form, spec = datasets.dataset_form(dataset, form)
     first_form = next(iter(datasets.DATASETS[dataset].forms))
-    name = name or (dataset if form == first_form else f"{dataset}-{form}")
+    if name is None:
+        name = dataset if form == first_form else f"{dataset}-{form}"
     if not 0 <= valid_share < 1:
         raise UsageError(f"--valid-share {valid_share} is no share", "give a number from 0 to below 1, such as 0.12")
     reader = import_module(spec.reader)
@@ -105,16 +106,21 @@ def fetch_dataset(
         )
     bad = BadRows(max_bad_rows, lambda error: say(f"skipped: {error.message}"))
     corpus: Corpus = reader.read(opened, bad=bad, **_reader_options(reader, sequences, dataset, name))
+    if dataset != "jsonl" and corpus.name != dataset:
+        raise DataError(f"{place}: these are files of {corpus.name}, not of {dataset}", f"use --dataset {corpus.name}")
     facts = {"valid_from_train": _cut(corpus, valid, valid_share, seed)} | _facts(corpus, name, bad)
     if dry_run:
         return Fetched(
             name, dataset, form, len(corpus.items), facts["dialogues"], facts["turns"], corpus.notes, "dry run"
         )
-    with workspace.write(items, recipe, notes=facts) as directory:
-        Catalogue(corpus.items).save(directory / "items.parquet")
-    with workspace.write(dialogues, recipe, notes=facts) as directory:
+    # Both are complete before either is put in place: a full disk leaves the old ones together.
+    with (
+        workspace.write(items, recipe, notes=facts) as item_folder,
+        workspace.write(dialogues, recipe, notes=facts) as dialogue_folder,
+    ):
+        Catalogue(corpus.items).save(item_folder / "items.parquet")
         for split, content in _contents(corpus).items():
-            save_dialogues(content, directory / f"{split}.jsonl")
+            save_dialogues(content, dialogue_folder / f"{split}.jsonl")
     return Fetched(name, dataset, form, len(corpus.items), facts["dialogues"], facts["turns"], corpus.notes)
 
 

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from crscli.models import MODELS
-from crscli.workspace import KINDS, WITH_RUNS, Freshness, Workspace, freshness
+from crscli import config as configuration
+from crscli.datasets import DATASETS
+from crscli.errors import ChecksumError
+from crscli.models import MODELS, model_class
+from crscli.steps.evaluate import TRIVIAL
+from crscli.workspace import KINDS, Artifact, Freshness, Workspace, freshness
 
 
 @dataclass(frozen=True)
@@ -38,27 +42,78 @@ def _of_dataset(workspace_: Workspace, dataset: str) -> list[ArtifactState]:
         present = [a for a in found if a.kind == kind]
         if not present:
             missing = workspace_.artifact(dataset, kind)
-            states.append(ArtifactState(dataset, missing.name, "missing", "", 0, "", _command(kind, dataset, None)))
+            states.append(ArtifactState(dataset, missing.name, "missing", "", 0, "", _command(missing, {})))
         for artifact in present:
             state, why = freshness(workspace_, artifact)
-            record: dict[str, Any] = artifact.provenance() if state != "damaged" else {"finished": "", "params": {}}
+            record = _record(artifact)
             size = sum(f.stat().st_size for f in artifact.path.rglob("*") if f.is_file())
-            command = "" if state == "fresh" else _command(kind, dataset, record) + " --force" * (state == "damaged")
+            command = "" if state == "fresh" else _command(artifact, record) + " --force" * (state == "damaged")
             states.append(
-                ArtifactState(dataset, artifact.name, state, why, size, str(record["finished"])[:19], command)
+                ArtifactState(dataset, artifact.name, state, why, size, str(record.get("finished", ""))[:19], command)
             )
     return states
 
 
-def _command(kind: str, dataset: str, record: dict[str, Any] | None) -> str:
-    """The command that makes or renews an artifact."""
-    params = (record or {}).get("params", {})
-    command = f"crs {KINDS[kind]} --dataset {params.get('dataset', dataset) if kind not in WITH_RUNS else dataset}"
-    if kind == "models":
+def _record(artifact: Artifact) -> dict[str, Any]:
+    """Its provenance; empty where that is the damaged file."""
+    try:
+        return artifact.provenance()
+    except ChecksumError:
+        return {}
+
+
+def _command(artifact: Artifact, record: dict[str, Any]) -> str:
+    """The command that makes an artifact, or renews it under the same name with the settings it was made with."""
+    params, seeds = record.get("params", {}), record.get("seeds", {})
+    if artifact.kind == "models":
+        options = _train_options(artifact, params)
+    elif artifact.kind == "reports":
+        options = _evaluate_options(artifact, params)
+    else:
+        options = _fetch_options(artifact, params)
+    options += [f"--seed {seed}" for seed in seeds.values() if seed]
+    return " ".join([f"crs {KINDS[artifact.kind]}", *options])
+
+
+def _fetch_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
+    dataset = params.get("dataset", artifact.dataset)
+    options = [f"--dataset {dataset}"]
+    if not params or dataset not in DATASETS:
+        return options
+    first_form = next(iter(DATASETS[dataset].forms))
+    options += [f"--form {params['form']}"] if params["form"] != first_form else []
+    options += ["--from PATH"] if dataset != "sample" and not DATASETS[dataset].downloads else []
+    options += [f"--name {artifact.dataset}"] if artifact.dataset != dataset else []
+    options += [f"--valid {params['valid']}"] if params["valid"] != "latest" else []
+    options += [f"--valid-share {params['valid_share']}"] if params["valid_share"] != 0.12 else []
+    options += ["--sequences"] if params["sequences"] else []
+    return options + ([f"--max-bad-rows {params['max_bad_rows']}"] if params["max_bad_rows"] else [])
+
+
+def _train_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
+    default = next(name for name, spec in MODELS.items() if spec.needs_run)
+    model = params.get("model", artifact.run or default)
+    options = [f"--dataset {artifact.dataset}", f"--model {model}"]
+    if not params or model not in MODELS:
+        return options
+    usual = configuration.describe(
+        configuration.resolve(model_class(model).config_class, MODELS[model].preset, environment={})
+    )
+    options += [f"--set {key}={value}" for key, value in params["settings"].items() if usual.get(key) != value]
+    options += ["--refit" if params["refit"] else "--no-refit"]
+    return options + ([f"--run {artifact.run}"] if artifact.run != model else [])
+
+
+def _evaluate_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
+    options = [f"--dataset {artifact.dataset}"]
+    if not params:
         default = next(name for name, spec in MODELS.items() if spec.needs_run)
-        command += f" --model {params.get('model', default)}"
-    elif kind == "reports":
-        named = params.get("models", ["blend"])
-        command += "".join(f" --model {name}" for name in named)
-        command += f" --protocol {params['protocol']}" if "protocol" in params else ""
-    return command
+        return [*options, f"--model {default}"] + ([f"--run {artifact.run}"] if artifact.run else [])
+    options += [f"--model {name}" for name in params["models"] if name not in TRIVIAL]
+    options += [f"--protocol {params['protocol']}"]
+    options += [f"--split {params['split']}"] if params["split"] != "test" else []
+    options += ["--exclude-mentioned"] if params["exclude_mentioned"] else []
+    options += [f"--limit {params['limit']}"] if params["limit"] else []
+    options += [f"--format {name}" for name in params["formats"]]
+    options += [f"--draws {params['draws']}"] if params["draws"] != 1000 else []
+    return [*options, f"--run {artifact.run}"]

@@ -10,10 +10,11 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 
-from crscli import evaluation, signals
+from crscli import evaluation
 from crscli.catalogue import Catalogue, Item
 from crscli.dialogue import Dialogue, Link, Turn
 from crscli.models.neighbours import SignalConfig, SignalModel
@@ -48,8 +49,6 @@ def measure(size, signal):
     test_set = select(PROTOCOLS["turns"], {"test": test}, "test", catalogue, corpus="x", form="jsonl")
     rows = min(len(test_set.rows), ROWS)
     test_set.rows[:] = test_set.rows[:rows]
-    from dataclasses import replace
-
     test_set = replace(test_set, dialogue_nums=test_set.dialogue_nums[:rows])
     begun = time.perf_counter()
     predictions = evaluation.predict(signal, model, test_set, exclude_mentioned=True)
@@ -63,7 +62,6 @@ def measure(size, signal):
         "rank_ms_per_row": round(1000 * (ranked - begun) / rows, 2),
         "figures_s": round(done - ranked, 2),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "dense_limit": signals.DENSE_LIMIT,
     }
 
 
@@ -79,7 +77,9 @@ def main():
     print("| --- | --- | --- | --- | --- | --- |")
     for size in map(int, options.sizes.split(",")):
         for signal in ("cooccurrence", "ease", "knn", "bm25"):
-            done = subprocess.run([sys.executable, __file__, "--one", str(size), signal], capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, __file__, "--one", str(size), signal], capture_output=True, text=True
+            )
             if done.returncode:
                 raise SystemExit(done.stderr)
             r = json.loads(done.stdout)

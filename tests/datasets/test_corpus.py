@@ -17,6 +17,8 @@ from crscli.datasets.corpus import (
 from crscli.dialogue import Dialogue, Link, Turn
 from crscli.errors import DataError
 
+quick = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+
 
 def dialogue(num, order=None, text="hi"):
     return Dialogue(f"d{num}", (Turn("seeker", text),), order=order)
@@ -35,8 +37,6 @@ def timed(count):
     ("total", "share", "count"),
     [(100, 0.12, 12), (100, 0.07, 7), (101, 0.12, 13), (4755, 0.12, 571), (8, 0.12, 1), (2, 0.9, 1), (1, 0.12, 0)],
 )
-
-quick = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 def test_the_latest_share_rounded_up_is_cut_off_but_train_keeps_one(total, share, count):
     train, valid = cut_valid(timed(total), share=share)
     assert (len(train), len(valid)) == (total - count, count)
@@ -123,7 +123,9 @@ def test_marks_take_the_first_free_place_and_leave_other_links_alone():
     ]
 
 
-@pytest.mark.parametrize(("name", "text"), [("What?", "see What? now"), ("(500)", "the (500)!"), ("M*A*S*H", "m*a*s*h")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("What?", "see What? now"), ("(500)", "the (500)!"), ("M*A*S*H", "m*a*s*h")]
+)
 def test_names_with_signs_are_found_as_they_are(name, text):
     turn = with_marks_in_text(Turn("seeker", text, (Link("item", "a"),)), {"a": (name,)})
     assert text[turn.links[0].start : turn.links[0].end].lower() == name.lower()

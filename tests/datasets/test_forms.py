@@ -209,6 +209,7 @@ def test_two_equal_copies_are_read_once_and_different_ones_refused(tmp_path):
         ([{"text": "x"}], "no field 'role'"),
         ([uturn("x", "WIZARD")], "unknown role 'WIZARD'; known: RECOMMENDER, SEEKER"),
         ([uturn(5)], "no dialogue of UniCRS's form"),
+        ([uturn("x", films=[("X", " ")])], "an empty movie_link"),
         ([uturn("x") | {"movie_link": [5]}], "no dialogue of UniCRS's form"),
         ([uturn("x") | {"movie_link": None}], "no dialogue of UniCRS's form"),
         ([uturn("x", films=[("X", "x")]) | {"movie_name": [5]}], "no dialogue of UniCRS's form"),

@@ -65,7 +65,7 @@ def test_a_title_that_is_marked_more_often_than_it_stands_there_stays_a_mention_
 def test_marks_are_whole_words_in_any_case_and_the_full_name_is_preferred(tmp_path):
     turn = one(tmp_path, row("d1", 1, "SEEKER", "With it I mean IT (2017), item", "It (2017)")).turns[0]
     assert named(turn) == [("It (2017)", "IT (2017)")]
-    turn = one(tmp_path, row("d1", 1, "SEEKER", "item bits IT!", "It (2017)")).turns[0]
+    turn = one(tmp_path, row("d1", 1, "SEEKER", "item bits wit IT!", "It (2017)")).turns[0]
     assert named(turn) == [("It (2017)", "IT")]
 
 

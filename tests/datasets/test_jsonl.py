@@ -140,6 +140,7 @@ def test_a_csv_list_has_lists_between_bars_and_quoted_values_over_lines(tmp_path
     ("text", "words"),
     [
         ("item_id,name\na,A\n", r"items.csv:1: no column 'title'; found item_id, name"),
+        ("item_id,title,title\na,A,B\n", r"items.csv:1: column 'title' is there 2 times"),
         ("item_id,title\na,A,x\n", r"items.csv:2: 2 values expected, found 3"),
         ("item_id,title\na\n", r"items.csv:2: 2 values expected, found 1"),
         ('item_id,title\na,"A\n', r"items.csv:2: not a table: unexpected end of data"),
