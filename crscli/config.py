@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from crscli.errors import ConfigError, unknown_name
+from crscli.errors import ConfigError, UsageError, unknown_name
 
 ConfigT = TypeVar("ConfigT")
 
@@ -36,8 +36,8 @@ def resolve(
         environment: where CRS_SET_<KEY> is looked up; the process's own by default.
 
     Raises:
-        UsageError: an unknown key.
-        ConfigError: a value of another type or outside its range; the file is missing or is not TOML.
+        UsageError: an unknown key; a value in `sets` of another type or outside its range.
+        ConfigError: such a value in the file or the environment; the file is missing or is not TOML.
     """
     types = get_type_hints(config_class)
     values: dict[str, Any] = dict(preset)
@@ -50,21 +50,24 @@ def resolve(
     for key in types:
         if (text := environment.get(f"CRS_SET_{key.upper()}")) is not None:
             values[key] = text
+    typed: set[str] = set()
     for pair in sets:
         key, equals, text = pair.partition("=")
         if not equals:
             raise unknown_name("setting", pair, types, "write --set key=value")
         values[key.strip()] = text.strip()
+        typed.add(key.strip())
     for key in values:
         if key not in types:
             raise unknown_name("setting", key, types)
     try:
-        return config_class(**{key: _convert(key, value, types[key]) for key, value in values.items()})
+        return config_class(**{key: _convert(key, value, types[key], key in typed) for key, value in values.items()})
     except ValueError as error:  # a check of the dataclass itself
-        raise ConfigError(str(error), "crs train --model NAME --dry-run lists the settings") from None
+        kind = UsageError if typed else ConfigError
+        raise kind(str(error), "crs train --model NAME --dry-run lists the settings") from None
 
 
-def _convert(key: str, value: Any, wanted: type) -> Any:
+def _convert(key: str, value: Any, wanted: type, typed: bool) -> Any:
     """A value of the field's type; texts are read, other types must fit."""
     if isinstance(value, str) and wanted is not str:
         text = value.lower()
@@ -78,7 +81,8 @@ def _convert(key: str, value: Any, wanted: type) -> Any:
             return _finite(value)
     elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    raise ConfigError(f"setting {key}: {value!r} is no {wanted.__name__}", f"write {key}=<{wanted.__name__}>")
+    kind = UsageError if typed else ConfigError
+    raise kind(f"setting {key}: {value!r} is no {wanted.__name__}", f"write {key}=<{wanted.__name__}>")
 
 
 def _finite(value: Any) -> Any:

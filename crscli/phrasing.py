@@ -38,7 +38,7 @@ _BY_DIALOGUES = (
 )
 _BY_POPULARITY = ("It is a favourite of many.", "A lot of people get it recommended.")
 _BY_REPEAT = ("You brought it up yourself, and it still looks right.", "We spoke of it before; it still fits.")
-_ABOUT = ("It is {article} {genres} film{by}.", "Think {genres}{by}.")
+_ABOUT = ("{genres}{by}.", "In short: {genres}{by}.")
 _NOTHING = "I have nothing left to offer that we have not spoken about."
 
 
@@ -83,10 +83,10 @@ def _about(item: Item, seed: int) -> str:
     """Genres and director where the catalogue has them."""
     if not item.genres:
         return ""
-    genres = " ".join(item.genres[:2])
-    by = f" by {_listed(list(item.directors[:2]))}" if item.directors else ""
-    article = "an" if genres[0] in "aeiou" else "a"
-    return _pick(_ABOUT, seed).format(article=article, genres=genres, by=by)
+    genres = _listed(list(item.genres[:2]))
+    by = f", directed by {_listed(list(item.directors[:2]))}" if item.directors else ""
+    about = _pick(_ABOUT, seed).format(genres=genres, by=by)
+    return about[0].upper() + about[1:]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -112,7 +114,8 @@ class ListwiseRanker:
 
     def save(self, path: Path) -> None:
         """Write the weights as one npz file."""
-        np.savez(path, scale=self.scale, **{f"w{num:02}": w for num, w in enumerate(self.weights)})
+        arrays: dict[str, Any] = {f"w{num:02}": weight for num, weight in enumerate(self.weights)}
+        np.savez(path, scale=self.scale, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "ListwiseRanker":
@@ -170,7 +173,7 @@ def softmax(scores: np.ndarray, starts: np.ndarray) -> np.ndarray:
 def _initial(sizes: Sequence[int], rng: np.random.Generator) -> list[np.ndarray]:
     """He initialisation; a linear ranker starts at zero, a network's last layer near it."""
     weights = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in pairwise(sizes):
         gain = 1.0 if fan_out > 1 else 0.1 * (len(sizes) > 2)
         weights.append((rng.normal(size=(fan_in, fan_out)) * np.sqrt(2 / fan_in) * gain).astype(np.float32))
         weights.append(np.zeros(fan_out, dtype=np.float32))

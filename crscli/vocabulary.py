@@ -48,5 +48,6 @@ def natural_order(ids: Iterable[str]) -> list[str]:
     """Ids sorted as numbers when all of them are numbers, else as text: the same on every machine."""
     listed = list(ids)
     if all(i.isascii() and i.isdigit() for i in listed):
-        return sorted(listed, key=lambda i: (int(i), i))
+        # Without leading zeros a longer number is the greater one: no conversion, whatever the length.
+        return sorted(listed, key=lambda i: (len(i.lstrip("0")), i.lstrip("0"), i))
     return sorted(listed)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import filelock
 
@@ -383,33 +383,3 @@ def _machine_errors(path: Path) -> Iterator[None]:
                 f"cannot write {path} ({os.strerror(error.errno)})", "change its rights, or use another --workspace"
             ) from None
         raise
-
-
-Freshness = Literal["fresh", "stale", "missing", "damaged"]
-
-
-def freshness(workspace: Workspace, artifact: Artifact) -> tuple[Freshness, str]:
-    """Whether an artifact still matches the artifacts it was made from, and if not, why."""
-    if not artifact.exists():
-        return "missing", ""
-    try:
-        record = artifact.provenance()
-        artifact.open()
-    except ChecksumError as error:
-        return "damaged", error.message
-    for name, digest in record["inputs"].items():
-        parts = name.split("/")
-        if parts[0] != artifact.dataset or len(parts) not in (2, 3) or parts[1] not in KINDS:
-            continue  # a source file outside the workspace
-        made_from = workspace.artifact(*parts)
-        if not made_from.exists():
-            return "stale", f"{name} is gone"
-        try:
-            changed = made_from.digest != digest
-        except ChecksumError:
-            return "stale", f"{name} is damaged"
-        if changed:
-            return "stale", f"{name} has changed"
-    if record["versions"].get("crs") != crscli.__version__:
-        return "stale", f"made by crs {record['versions'].get('crs')}"
-    return "fresh", ""

@@ -357,10 +357,10 @@ def test_a_stale_run_is_not_measured(crs, tiny_workspace, tmp_path):
 
 
 def test_damage_ends_with_nine_and_is_mended_by_force(crs, tiny_workspace):
-    file = tiny_workspace / "tiny" / "models" / "cooccurrence" / "popularity.npy"
+    file = tiny_workspace / "tiny" / "models" / "cooccurrence" / "popularity.npz"
     file.write_bytes(file.read_bytes()[:-1])
     result = crs("evaluate", "-m", "cooccurrence", "--force", "-w", tiny_workspace, code=9)
-    assert "popularity.npy" in result.stderr
+    assert "popularity.npz" in result.stderr
     command = re.search(r"crs (train .*)", result.stderr).group(1).split()
     crs(*command, "-w", tiny_workspace)
     crs("evaluate", "-m", "cooccurrence", "--force", "-w", tiny_workspace)
@@ -381,8 +381,8 @@ def test_bad_data_end_with_four_and_name_file_and_line(crs, tiny_source, tmp_pat
 @pytest.mark.parametrize(
     ("args", "code"),
     [
-        ("train -m ease --set ridge=abc", 6),
-        ("train -m ease --set ridge=-1", 6),
+        ("train -m ease --set ridge=abc", 2),
+        ("train -m ease --set ridge=-1", 2),
         ("train -m ease --config none.toml", 6),
         ("fetch-dataset -d redial --offline", 5),
         ("fetch-dataset -d jsonl --from nowhere", 4),

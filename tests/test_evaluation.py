@@ -107,7 +107,9 @@ def test_bootstrap_equals_a_slow_loop_over_dialogues(catalogue):
 def test_the_interval_covers_the_truth_about_19_times_in_20(catalogue):
     covered = 0
     for seed in range(60):
-        e = evaluation.figures(random_predictions(catalogue, 90, seed=seed), draws=200).estimates["row"]["all"]["recall@1"]
+        e = evaluation.figures(random_predictions(catalogue, 90, seed=seed), draws=200).estimates["row"]["all"][
+            "recall@1"
+        ]
         covered += e.low <= 0.3 <= e.high
     assert 50 <= covered <= 60
 

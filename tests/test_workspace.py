@@ -18,8 +18,9 @@ from crscli import workspace as ws
 from crscli.errors import ArtifactMissing, ChecksumError, MachineError, UsageError, WorkspaceLocked
 from crscli.steps.evaluate import evaluate
 from crscli.steps.fetch_dataset import fetch_dataset
+from crscli.steps.status import freshness
 from crscli.steps.train import train
-from crscli.workspace import Recipe, Workspace, freshness, write
+from crscli.workspace import Recipe, Workspace, write
 
 RECIPE = Recipe("train", 1, {"model": "ease", "ridge": 2.0}, {"w/items": "ab"}, {"seed": 3})
 

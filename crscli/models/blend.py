@@ -7,6 +7,7 @@ on ReDial's validation split.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from crscli.catalogue import Catalogue
 from crscli.dialogue import Context, Dialogue, Example, cut
 from crscli.errors import DataError
 from crscli.progress import Progress, silent
-from crscli.ranker import ListwiseRanker, Lists, segments
+from crscli.ranker import Lists, ListwiseRanker, segments
 from crscli.recommender import FitData, Ranking, Reason, without_recommenders_of
 from crscli.signals.joint import SIGNALS, JointSignals
 from crscli.signals.talk import Lexicon, Talk
@@ -66,8 +67,15 @@ FEATURES: dict[str, Feature] = {
 """Signal -> how it is used. Every mentioned item is a candidate besides."""
 
 COPY_FEATURES = (
-    "is_mentioned", "turns_since", "times", "by_seeker", "by_recommender", "newer_mentions", "in_last_turn", "in_turn_before",
-)  # fmt: skip
+    "is_mentioned",
+    "turns_since",
+    "times",
+    "by_seeker",
+    "by_recommender",
+    "newer_mentions",
+    "in_last_turn",
+    "in_turn_before",
+)
 CROSSED = ("popularity", "joint_ease", "cooccurrence", "words_with_item", "similar_dialogues")
 """Signals that a linear ranker sees multiplied by the state of the row as well."""
 
@@ -192,7 +200,7 @@ class Blend:
     def save(self, directory: Path) -> None:
         """Write signals and rankers."""
         self.signals.save(directory)
-        np.save(directory / "floors.npy", self.floors, allow_pickle=False)
+        np.savez(directory / "floors.npz", floors=self.floors)
         for num, ranker in enumerate(self.rankers):
             ranker.save(directory / f"ranker-{num}.npz")
 
@@ -200,7 +208,8 @@ class Blend:
     def load(cls, directory: Path, catalogue: Catalogue, config: BlendConfig | None = None) -> "Blend":
         """Read what `save` wrote."""
         rankers = [ListwiseRanker.load(path) for path in sorted(directory.glob("ranker-*.npz"))]
-        floors = np.load(directory / "floors.npy", allow_pickle=False)
+        with np.load(directory / "floors.npz", allow_pickle=False) as arrays:
+            floors = arrays["floors"]
         return cls(catalogue, JointSignals.load(directory, catalogue), rankers, floors)
 
     # ---- ranking ----------------------------------------------------------------------------------------------
@@ -304,7 +313,7 @@ def _parts(
     if config.stacking == "blocks" and all(d.order is not None for d in dialogues):
         in_time = sorted(dialogues, key=lambda d: (d.order or 0, d.dialogue_id))
         bounds = np.linspace(config.base_share * len(in_time), len(in_time), config.parts + 1).astype(int)
-        for start, end in zip(bounds, bounds[1:], strict=False):
+        for start, end in pairwise(bounds):
             held_out = in_time[start:end]
             if held_out and start:
                 before = [s for s in sequences if (s.order or 0) < (held_out[0].order or 0)]
@@ -328,28 +337,29 @@ def _stack(
     catalogue = signals.lexicon.catalogue
     made = []
     right = wanted = rows = total = 0
-    for start in range(0, len(examples), (size := _batch_size(len(catalogue)))):
+    size = _batch_size(len(catalogue))
+    for start in range(0, len(examples), size):
         chunk = examples[start : start + size]
         found = _candidates(signals, Talk([e.context for e in chunk], signals.lexicon))
         of_row = segments(found.starts)
         targets = [set(catalogue.vocabulary.nums(e.targets).tolist()) for e in chunk]
-        labels = np.array([i in targets[r] for r, i in zip(of_row, found.items.tolist(), strict=True)], dtype=np.float32)
+        labels = np.array(
+            [i in targets[r] for r, i in zip(of_row, found.items.tolist(), strict=True)], dtype=np.float32
+        )
         sure = (labels > 0) | (found.copied[:, 0] > 0)
         kept = np.flatnonzero(sure | (rng.random(len(labels)) < negatives))
         offsets = np.where(sure, 0.0, -np.log(negatives)).astype(np.float32)
         right, wanted = right + int(labels.sum()), wanted + sum(len(t) for t in targets)
         rows, total = rows + len(chunk), total + len(labels)
         made.append((_taken(found, kept, of_row), labels[kept], offsets[kept]))
-    facts = {"rows": rows, "candidates_per_row": round(total / max(rows, 1)), "coverage": round(right / max(wanted, 1), 3)}
-    return made, facts
+    per_row, coverage = round(total / max(rows, 1)), round(right / max(wanted, 1), 3)
+    return made, {"rows": rows, "candidates_per_row": per_row, "coverage": coverage}
 
 
 def _taken(found: _Candidates, kept: np.ndarray, of_row: np.ndarray) -> _Candidates:
     counts = np.bincount(of_row[kept], minlength=len(found.state))
     starts = np.concatenate([[0], np.cumsum(counts)])
-    return _Candidates(
-        starts, found.items[kept], found.values[kept], found.highest, found.copied[kept], found.state
-    )
+    return _Candidates(starts, found.items[kept], found.values[kept], found.highest, found.copied[kept], found.state)
 
 
 def _floors(parts: Sequence[_Candidates]) -> np.ndarray:

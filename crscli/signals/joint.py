@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -315,7 +316,7 @@ class JointSignals:
 
     def save(self, directory: Path) -> None:
         """Write all arrays; the joint solution in half precision."""
-        stored = {**self.arrays, "joint": self.arrays["joint"].astype(np.float16)}
+        stored: dict[str, Any] = {**self.arrays, "joint": self.arrays["joint"].astype(np.float16)}
         np.savez(directory / "signals.npz", **stored)
         for name, matrix in self.matrices.items():
             sp.save_npz(directory / f"{name}.npz", matrix, compressed=False)

@@ -62,13 +62,15 @@ class Popularity:
         return np.broadcast_to(self.counts, (len(contexts), len(self.counts)))
 
     def save(self, directory: Path) -> None:
-        """Write popularity.npy."""
-        np.save(directory / "popularity.npy", self.counts, allow_pickle=False)
+        """Write popularity.npz."""
+        # np.save to a path does not notice a disk that fills up in the middle; an archive does.
+        np.savez(directory / "popularity.npz", counts=self.counts)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
         """Read what `save` wrote."""
-        return cls(np.load(directory / "popularity.npy", allow_pickle=False))
+        with np.load(directory / "popularity.npz", allow_pickle=False) as arrays:
+            return cls(arrays["counts"])
 
 
 class Cooccurrence:

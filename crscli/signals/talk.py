@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -42,7 +43,7 @@ def turn_tokens(turn: Turn) -> list[str]:
 def terms_of(words: Sequence[str]) -> Iterator[str]:
     """Words, and pairs of neighbouring words."""
     yield from (w for w in words if w != MARK)
-    yield from (f"{a} {b}" for a, b in zip(words, words[1:], strict=False) if MARK not in (a, b))
+    yield from (f"{a} {b}" for a, b in pairwise(words) if MARK not in (a, b))
 
 
 def sparse(
@@ -193,7 +194,7 @@ class Talk:
         """Mentioned items, the newest weighs 1, the next `decay`, ...: (B, N)."""
         rows, columns, values = [], [], []
         for row, seen in enumerate(self.mentions):
-            for place, item in enumerate(sorted(seen, key=lambda i: -seen[i][-1][2])):  # type: ignore[index]
+            for place, item in enumerate(sorted(seen, key=lambda i: -seen[i][-1][2])):
                 rows.append(row)
                 columns.append(item)
                 values.append(decay**place)

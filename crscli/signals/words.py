@@ -116,17 +116,19 @@ class Neighbours:
         """Write the vectors, the targets and the vocabulary."""
         sp.save_npz(directory / "contexts.npz", self.vectors)
         sp.save_npz(directory / "targets.npz", self.targets)
-        np.save(directory / "idf.npy", self.idf, allow_pickle=False)
+        np.savez(directory / "idf.npz", idf=self.idf)
         (directory / "terms.json").write_text(json.dumps(list(self.vocabulary)), encoding="utf-8")
 
     @classmethod
     def load(cls, directory: Path, catalogue: Catalogue, *, neighbours: int = 100) -> Self:
         """Read what `save` wrote."""
         terms = json.loads((directory / "terms.json").read_text(encoding="utf-8"))
+        with np.load(directory / "idf.npz", allow_pickle=False) as arrays:
+            idf = arrays["idf"]
         return cls(
             catalogue,
             {term: num for num, term in enumerate(terms)},
-            np.load(directory / "idf.npy", allow_pickle=False),
+            idf,
             sp.csr_array(sp.load_npz(directory / "contexts.npz")),
             sp.csr_array(sp.load_npz(directory / "targets.npz")),
             neighbours,

@@ -1,12 +1,11 @@
 """demo: the bundled sample data through every step that exists, in a workspace of its own."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from crscli import phrasing
-from crscli.dialogue import Dialogue, Link, merge_turns
+from crscli.catalogue import Catalogue
+from crscli.dialogue import Link
 from crscli.progress import Progress, Say, silent
 from crscli.recommender import Session
 from crscli.steps.evaluate import Evaluated, evaluate
@@ -16,7 +15,12 @@ from crscli.workspace import Workspace
 
 DATASET = "sample"
 MODELS = ("cooccurrence", "blend")
-TURNS = 3
+TITLES = ("The Matrix (1999)", "Inception (2010)", "Toy Story (1995)")
+SAID = (
+    "Hi! I loved The Matrix (1999) and Inception (2010). What else should I watch?",
+    "Nice one. My kids are here tonight though, could you find something animated for the whole family?",
+    "They already know Toy Story (1995) by heart. Is there anything funny like that?",
+)
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,11 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
     say(f"     {fetched.status}: {fetched.items:,} films; dialogues: {counts}")
     say("2/4  crs train --model blend")
     trained = train(workspace_, dataset=DATASET, model="blend", force=force, progress=progress)
-    say(f"     {trained.status}: settings chosen on the validation dialogues, then refitted")
+    say(f"     {trained.status}: fitted on {' + '.join(trained.fitted_on)}")
     say("3/4  crs evaluate " + " ".join(f"--model {m}" for m in MODELS))
     evaluated = evaluate(workspace_, dataset=DATASET, models=MODELS, protocol="turns", force=force, progress=progress)
     say(f"     {evaluated.status}: {evaluated.path}")
-    say("4/4  a conversation with blend, on a test dialogue's seeker")
+    say("4/4  a conversation with blend")
     root = workspace_.root
     commands = [
         f"crs status --workspace {root}",
@@ -59,23 +63,17 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
 
 
 def _conversation(workspace_: Workspace) -> list[tuple[str, str]]:
-    """Three turns between the seeker of a test dialogue and blend.
-
-    The links of the seeker's texts are the sample data's own marks.
-    """
+    """A seeker's lines, written for this, and blend's replies."""
     data = read_dataset(workspace_, DATASET)
     run = find_run(workspace_, DATASET, "blend")
     assert run is not None, "the demo has just trained it"
     recommender, _ = load_run(run, data)
-    dialogue = max(data.splits["test"], key=_talkative)
-    said = [t for t in merge_turns(dialogue.turns) if t.role == "seeker"][:TURNS]
-    marks: dict[str, tuple[Link, ...]] = {t.text: t.links for t in said}
-    link: Callable[[str], tuple[Link, ...]] = lambda text: marks.get(text, ())  # noqa: E731
-    session: Any = Session(recommender, link, partial(phrasing.realise, data.catalogue))
-    return [(turn.text, session.say(turn.text).text) for turn in said]
+    session = Session(recommender, partial(_exact_titles, data.catalogue), partial(phrasing.realise, data.catalogue))
+    return [(text, session.say(text).text) for text in SAID]
 
 
-def _talkative(dialogue: Dialogue) -> tuple[int, int]:
-    """Prefers a seeker with three turns that name films early, then long ones."""
-    said = [t for t in merge_turns(dialogue.turns) if t.role == "seeker"][:TURNS]
-    return len(said) * 10 + min(5, sum(len(t.links) for t in said)), sum(len(t.text) for t in said)
+def _exact_titles(catalogue: Catalogue, text: str) -> tuple[Link, ...]:
+    """Mentions of the titles in TITLES, written exactly."""
+    by_name = {item.name: item.item_id for item in catalogue}
+    found = [(text.find(name), name) for name in TITLES]
+    return tuple(Link("item", by_name[name], at, at + len(name)) for at, name in sorted(found) if at >= 0)

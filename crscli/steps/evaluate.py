@@ -83,9 +83,17 @@ def evaluate(
     names = list(dict.fromkeys([*TRIVIAL, *models]))
     runs = {name: _run_of(workspace_, dataset, name) for name in names}
     params = {
-        "models": names, "protocol": chosen.name, "split": split, "exclude_mentioned": exclude_mentioned,
-        "candidates": _digest(test_set), "limit": limit, "draws": draws, "formats": sorted(formats),
-    }  # fmt: skip
+        "models": names,
+        "asked": list(models),
+        "settings": _settings(runs),
+        "protocol": chosen.name,
+        "split": split,
+        "exclude_mentioned": exclude_mentioned,
+        "candidates": _digest(test_set),
+        "limit": limit,
+        "draws": draws,
+        "formats": sorted(formats),
+    }
     inputs = data.inputs | {a.name: a.digest for a in runs.values() if a}
     recipe = Recipe("evaluate", STEP_FORMAT, params, inputs, {"seed": seed})
     artifact = workspace_.artifact(dataset, "reports", run or _report_name(params, models))
@@ -136,6 +144,15 @@ def _run_of(workspace_: Workspace, dataset: str, name: str) -> Artifact | None:
             f"{name} was not trained on {dataset}", f"run: crs train --dataset {dataset} --model {name}"
         )
     return artifact
+
+
+def _settings(runs: dict[str, Artifact | None]) -> dict[str, dict[str, Any]]:
+    """The settings of the models that are fitted on the spot; those of a run are part of the run."""
+    return {
+        name: configuration.describe(configuration.resolve(model_class(name).config_class, MODELS[name].preset))
+        for name, artifact in runs.items()
+        if artifact is None
+    }
 
 
 def _recommender(

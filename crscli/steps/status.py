@@ -1,14 +1,16 @@
 """status: what the workspace holds, what is stale and why, and which command comes next."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import crscli
 from crscli import config as configuration
 from crscli.datasets import DATASETS
-from crscli.errors import ChecksumError
+from crscli.errors import ArtifactMissing, ChecksumError
 from crscli.models import MODELS, model_class
-from crscli.steps.evaluate import TRIVIAL
-from crscli.workspace import KINDS, Artifact, Freshness, Workspace, freshness
+from crscli.workspace import KINDS, Artifact, Workspace
+
+Freshness = Literal["fresh", "stale", "missing", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,45 @@ def status(workspace_: Workspace, *, dataset: str | None = None) -> list[Artifac
     Args:
         workspace_: where to look; reading changes nothing, except that an interrupted write is tidied up.
         dataset: only this one.
+
+    Raises:
+        ArtifactMissing: there is no such dataset.
     """
-    names = [dataset] if dataset else workspace_.datasets()
+    known = workspace_.datasets()
+    if dataset is not None and dataset not in known:
+        raise ArtifactMissing(
+            f"no dataset {dataset!r} in workspace {workspace_.root}; there is: {', '.join(known) or 'none'}",
+            f"run: crs fetch-dataset --dataset {dataset}",
+        )
+    names = known if dataset is None else [dataset]
     return [state for name in names for state in _of_dataset(workspace_, name)]
+
+
+def freshness(workspace_: Workspace, artifact: Artifact) -> tuple[Freshness, str]:
+    """Whether an artifact still matches the artifacts it was made from, and if not, why."""
+    if not artifact.exists():
+        return "missing", ""
+    try:
+        record = artifact.provenance()
+        artifact.open()
+    except ChecksumError as error:
+        return "damaged", error.message
+    for name, digest in record["inputs"].items():
+        parts = name.split("/")
+        if parts[0] != artifact.dataset or len(parts) not in (2, 3) or parts[1] not in KINDS:
+            continue  # a source file outside the workspace
+        made_from = workspace_.artifact(*parts)
+        if not made_from.exists():
+            return "stale", f"{name} is gone"
+        try:
+            changed = made_from.digest != digest
+        except ChecksumError:
+            return "stale", f"{name} is damaged"
+        if changed:
+            return "stale", f"{name} has changed"
+    if record["versions"].get("crs") != crscli.__version__:
+        return "stale", f"made by crs {record['versions'].get('crs')}"
+    return "fresh", ""
 
 
 def _of_dataset(workspace_: Workspace, dataset: str) -> list[ArtifactState]:
@@ -109,7 +147,7 @@ def _evaluate_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
     if not params:
         default = next(name for name, spec in MODELS.items() if spec.needs_run)
         return [*options, f"--model {default}"] + ([f"--run {artifact.run}"] if artifact.run else [])
-    options += [f"--model {name}" for name in params["models"] if name not in TRIVIAL]
+    options += [f"--model {name}" for name in params["asked"]]
     options += [f"--protocol {params['protocol']}"]
     options += [f"--split {params['split']}"] if params["split"] != "test" else []
     options += ["--exclude-mentioned"] if params["exclude_mentioned"] else []

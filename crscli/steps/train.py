@@ -63,10 +63,15 @@ def read_dataset(workspace_: Workspace, dataset: str) -> DatasetInputs:
     """Load a dataset's items and dialogues, every file checked.
 
     Raises:
-        ArtifactMissing: it was not fetched.
+        ArtifactMissing: it was not fetched, or not to the end.
         ChecksumError: a file was changed since.
     """
     items, dialogues = workspace_.artifact(dataset, "items"), workspace_.artifact(dataset, "dialogues")
+    if items.provenance()["fingerprint"] != dialogues.provenance()["fingerprint"]:
+        raise ArtifactMissing(
+            f"'{items.name}' and '{dialogues.name}' are of different fetches: the last one was interrupted",
+            "run the same crs fetch-dataset command again",
+        )
     facts = dialogues.provenance()["notes"]
     folder = dialogues.open()
     loaded = {

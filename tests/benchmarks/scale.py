@@ -83,10 +83,8 @@ def main():
             if done.returncode:
                 raise SystemExit(done.stderr)
             r = json.loads(done.stdout)
-            print(
-                f"| {size:,} | {signal} | {r['fit_s']} | {r['rank_ms_per_row']} | {r['figures_s']} | {r['peak_mb']:,} |",
-                flush=True,
-            )
+            cells = [f"{size:,}", signal, r["fit_s"], r["rank_ms_per_row"], r["figures_s"], f"{r['peak_mb']:,}"]
+            print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
 if __name__ == "__main__":

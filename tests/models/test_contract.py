@@ -7,8 +7,8 @@ import pytest
 import tiny
 
 from crscli import config as configuration
-from crscli.dialogue import Context, Link, Turn, cut, load_dialogues
 from crscli.catalogue import Catalogue
+from crscli.dialogue import Context, Link, Turn, cut, load_dialogues
 from crscli.models import MODELS, model_class, model_spec
 from crscli.recommender import FitData
 from crscli.steps.fetch_dataset import fetch_dataset
