@@ -70,6 +70,7 @@ class ListwiseRanker:
         progress: Progress = silent,
     ) -> "ListwiseRanker":
         """Learn from lists that hold at least one right candidate; the others are passed over."""
+        dropout = dropout or [0.0] * len(hidden)
         rng = np.random.default_rng(seed)
         rows = np.flatnonzero(np.add.reduceat(lists.labels, lists.starts[:-1]) > 0)
         every = lists.features[:: max(1, len(lists.features) // 200_000)]

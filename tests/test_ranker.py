@@ -151,7 +151,7 @@ def test_a_planted_rule_is_learnt(settings):
     told = []
     before = ListwiseRanker.fit(lists, epochs=0, **settings)
     ranker = ListwiseRanker.fit(
-        lists, epochs=12, learning_rate=0.02, progress=lambda *step: told.append(step), **settings
+        lists, epochs=12, learning_rate=0.05, progress=lambda *step: told.append(step), **settings
     )
     assert slow_loss(ranker, unseen) < 0.3 * slow_loss(before, unseen)
     assert first(before, unseen) < 0.5
@@ -199,7 +199,7 @@ def test_nothing_to_learn_from_leaves_the_start():
 @pytest.mark.parametrize("settings", [LINEAR, {"hidden": (6, 4), "dropout": (0.1, 0.2)}], ids=["linear", "network"])
 def test_save_and_load_give_the_same_bits_and_a_seed_decides_the_weights(settings, tmp_path):
     lists = random_lists()
-    ranker, again, other = (ListwiseRanker.fit(lists, epochs=2, seed=s, **settings) for s in (3, 3, 4))
+    ranker, again, other = (ListwiseRanker.fit(lists, epochs=2, batch=8, seed=s, **settings) for s in (3, 3, 4))
     ranker.save(tmp_path / "ranker.npz")
     loaded = ListwiseRanker.load(tmp_path / "ranker.npz")
     place = (lists.features, lists.state, lists.starts)
@@ -217,8 +217,27 @@ def test_no_candidates_no_scores():
         assert nothing.shape == (0,)
 
 
-def test_sampled_wrong_candidates_with_offsets_rank_like_all_of_them():
-    """One wrong candidate in four is kept and stands for four: the loss is nearly that of the whole list."""
+def test_an_offset_stands_for_so_many_equal_candidates():
+    """A list with a wrong candidate four times over, and the same list with it once and the logarithm of four."""
+    lists = random_lists(rows=1)
+    lists.offsets[:] = 0
+    wrong = int(np.flatnonzero(lists.labels == 0)[0])
+    once = np.arange(len(lists.labels))
+    often = np.concatenate([once, [wrong] * 3])
+    offsets = np.where(once == wrong, np.log(4), 0).astype(np.float32)
+    found = []
+    for settings in (LINEAR, NETWORK):
+        ranker = untrained(lists, settings, np.float32)
+        for chosen, added in ((once, offsets), (often, np.zeros(len(often), dtype=np.float32))):
+            starts = np.array([0, len(chosen)])
+            inputs = ranker._inputs(lists.features[chosen], lists.state, starts)
+            dropout, rng = settings.get("dropout", ()), np.random.default_rng(0)
+            found.append(ranker._gradients(inputs, lists.labels[chosen], added, starts, dropout, rng))
+    for compact, written_out in (found[:2], found[2:]):
+        assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(compact, written_out, strict=True))
+
+
+def test_sampled_wrong_candidates_with_offsets_rank_nearly_like_all_of_them():
     rng = np.random.default_rng(8)
     rows, size = 600, 40
     features = rng.normal(size=(rows * size, 3)).astype(np.float32)
@@ -232,10 +251,7 @@ def test_sampled_wrong_candidates_with_offsets_rank_like_all_of_them():
     starts = np.searchsorted(kept, every.starts)
     offsets = np.where(labels[kept] > 0, 0, np.log(4)).astype(np.float32)
     sampled = Lists(features[kept], state, starts, labels[kept], offsets)
-    settings = {"epochs": 20, "learning_rate": 0.02}
-    a, b = (ListwiseRanker.fit(lists, **settings) for lists in (every, sampled))
+    of_all, of_some = (ListwiseRanker.fit(lists, epochs=20, learning_rate=0.02) for lists in (every, sampled))
     place = (features, state, every.starts)
-    scores = a.scores(*place), b.scores(*place)
-    assert np.corrcoef(*scores)[0, 1] > 0.99
-    assert abs(slow_loss(a, sampled) - slow_loss(b, sampled)) < 0.02
-    assert abs(slow_loss(a, every) - slow_loss(b, every)) < 0.03
+    assert np.corrcoef(of_all.scores(*place), of_some.scores(*place))[0, 1] > 0.99
+    assert slow_loss(of_some, every) < slow_loss(of_all, every) + 0.02

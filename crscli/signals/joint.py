@@ -289,28 +289,32 @@ class JointSignals:
     # ---- why --------------------------------------------------------------------------------------------------
 
     def mention_behind(self, talk: Talk, row: int, item: int) -> int | None:
-        """The mentioned item that co-occurs most with an item, weighted by how new it is; None if none does."""
+        """The mentioned item that co-occurs most with an item, weighted by how new it is; None if none does.
+
+        What the seeker named goes before what was recommended to him.
+        """
         places = {int(num): place for place, num in enumerate(self.arrays["items"])}
         weights = talk.weighted(self.settings.decay)
-        start, end = weights.indptr[row], weights.indptr[row + 1]
-        best, found = 0.0, None
-        for num, weight in zip(weights.indices[start:end], weights.data[start:end], strict=True):
-            if int(num) in places and item in places:
-                carried = weight * self.matrices["cooccurrence"][places[int(num)], places[item]]
-                if carried > best:
-                    best, found = float(carried), int(num)
-        return found
+        own = slice(weights.indptr[row], weights.indptr[row + 1])
+        found: list[tuple[bool, float, int]] = []
+        for num, weight in zip(weights.indices[own].tolist(), weights.data[own].tolist(), strict=True):
+            if num in places and item in places:
+                carried = weight * self.matrices["cooccurrence"][places[num], places[item]]
+                by_seeker = any(role == 0 for _, role, _ in talk.mentions[row][num])
+                found += [(by_seeker, carried, num)] if carried > 0 else []
+        return max(found)[2] if found else None
 
     def word_behind(self, talk: Talk, row: int, item: int) -> str | None:
-        """The seeker's term that speaks most for an item; None if none does."""
+        """The seeker's word that speaks most for an item; None if none does."""
         place = np.flatnonzero(self.arrays["items"] == item)
         if not len(place):
             return None
         said = self._bag(sp.csr_array((talk.seeker @ talk.words)[[row], :]), logged=True)
-        terms = list(self.lexicon.vocabulary)
         column = self.matrices["item_by_words"][:, [int(place[0])]].toarray().ravel()
-        carried = said.data * column[said.indices]
-        return terms[said.indices[int(carried.argmax())]] if len(carried) and carried.max() > 0 else None
+        terms = list(self.lexicon.vocabulary)
+        carried = zip((said.data * column[said.indices]).tolist(), said.indices.tolist(), strict=True)
+        found = [(weight, terms[num]) for weight, num in carried if weight > 0 and " " not in terms[num]]
+        return max(found)[1] if found else None
 
     # ---- files ------------------------------------------------------------------------------------------------
 

@@ -15,11 +15,11 @@ from crscli.workspace import Workspace
 
 DATASET = "sample"
 MODELS = ("cooccurrence", "blend")
-TITLES = ("The Matrix (1999)", "Inception (2010)", "Toy Story (1995)")
+TITLES = ("Toy Story (1995)", "Finding Nemo (2003)")
 SAID = (
-    "Hi! I loved The Matrix (1999) and Inception (2010). What else should I watch?",
-    "Nice one. My kids are here tonight though, could you find something animated for the whole family?",
-    "They already know Toy Story (1995) by heart. Is there anything funny like that?",
+    "Hi! We are looking for an animated film for the whole family tonight.",
+    "Good idea. The kids know Toy Story (1995) by heart. What else is like that?",
+    "They loved Finding Nemo (2003) too. One more, please!",
 )
 
 
