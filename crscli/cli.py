@@ -475,9 +475,11 @@ def _show_report(console: Console, report: dict[str, Any], *, short: bool = Fals
         tables += [reports.subset_table(report), reports.published_table(report)]
         compared = reports.comparison_table(report)
         tables += [compared] if console.verbose or len(report["models"]) <= 5 else []
-    for columns, rows in tables:
+    for num, (columns, rows) in enumerate(tables):
         if rows:
             console.table(columns, rows)
+            if num == 0:
+                console.line(reports.distinct_items(report))
             console.line()
 
 

@@ -68,7 +68,7 @@ class Console(AbstractContextManager["Console"]):
     ) -> None:
         """Write a table; cells that look like numbers stand to the right."""
         self._end_bars()
-        table = Table(title=plain(title) if title else None, title_justify="left", box=None, pad_edge=False)
+        table = Table(title=plain(title) if title else None, title_justify="left", box=None, pad_edge=False, collapse_padding=True)
         for num, column in enumerate(columns):
             cells = [str(row[num]) for row in rows]
             right = numbers and num > 0 and bool(cells) and all(_is_number(c) for c in cells if c)
@@ -78,9 +78,9 @@ class Console(AbstractContextManager["Console"]):
         self._out.print(table)
 
     def line(self, text: str = "") -> None:
-        """Write one line of the result."""
+        """Write one line of the result; a terminal that is too narrow gets it broken between words."""
         self._end_bars()
-        self._out.print(plain(text), soft_wrap=True)
+        self._out.print(plain(text), soft_wrap=not self._out.is_terminal)
 
     # ---- what happens on the way ----------------------------------------------------------------------------
 
@@ -88,7 +88,7 @@ class Console(AbstractContextManager["Console"]):
         """A sentence that a user should read."""
         if not self.quiet:
             self._end_bars()
-            self._err.print(plain(text), soft_wrap=True)
+            self._err.print(plain(text), soft_wrap=not self._err.is_terminal)
 
     def detail(self, text: str) -> None:
         """A sentence for those who asked for details."""

@@ -1,7 +1,7 @@
 """The realiser: a recommendation in words, for models without language. Knows items and reasons, no model.
 
-Which wording is taken follows from the dialogue itself, so that the same dialogue always reads the same and two
-turns of one dialogue do not read alike.
+Which wording is taken follows from the dialogue itself, so that the same dialogue always reads the same; within a
+dialogue the wordings are taken in turn, so that two replies in a row do not read alike.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _BY_MENTION = (
 _BY_WORD = (
     'You said "{evidence}", and that is when it gets recommended.',
     'It fits what you said about "{evidence}".',
-    'The word "{evidence}" made me think of it.',
+    'Hearing "{evidence}" made me think of it.',
 )
 _BY_DIALOGUES = (
     "Others who asked for much the same were happy with it.",
@@ -53,11 +53,13 @@ def realise(catalogue: Catalogue, context: Context, items: Sequence[Item], reaso
     """
     if not items:
         return _NOTHING
-    seed = hashlib.sha256("\n".join(t.text for t in context.turns).encode("utf-8", "replace")).digest()
-    parts = [_pick(_OFFERS, seed[0]).format(item=items[0].name)]
+    opening = context.turns[0].text if context.turns else ""
+    seed = hashlib.sha256(opening.encode("utf-8", "replace")).digest()
+    before = sum(turn.role == "recommender" for turn in context.turns)
+    parts = [_pick(_OFFERS, seed[0] + before).format(item=items[0].name)]
     if reasons and reasons[0]:
-        parts.append(_because(catalogue, reasons[0][0], seed[1]))
-    if about := _about(items[0], seed[2]):
+        parts.append(_because(catalogue, reasons[0][0], seed[1] + before))
+    if about := _about(items[0], seed[2] + before):
         parts.append(about)
     if len(items) > 1:
         others = [item.name for item in items[1:]]

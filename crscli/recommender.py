@@ -3,6 +3,7 @@
 Knows no model and no workspace.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,12 +31,14 @@ class Ranking:
 class Reason:
     """What carried a recommendation: a mentioned item, a word of the seeker, similar dialogues, or popularity.
 
-    `evidence` is the item id or the word; `share` is its part of the score's positive contributions, in [0, 1].
+    `evidence` is the item id or the word; `share` is its part of the score's positive contributions, in [0, 1];
+    `feature` names what of the model added most, where the model has named features.
     """
 
     kind: Literal["mention", "word", "dialogues", "popularity", "repeat"]
     evidence: str
     share: float
+    feature: str = ""
 
 
 class Recommender(Protocol):
@@ -162,7 +165,12 @@ class Session:
 
 
 def _links_to(items: Sequence[Item], text: str) -> tuple[Link, ...]:
-    starts = [text.find(item.name) for item in items]
+    """The first place of each item's name; a name inside a longer one ("Alien" in "Aliens") is none of its places."""
+    names = sorted((re.escape(item.name) for item in items), key=len, reverse=True)
+    places: dict[str, int] = {}
+    for found in re.finditer(rf"(?<!\w)(?:{'|'.join(names)})(?!\w)", text):
+        places.setdefault(found.group(), found.start())
+    starts = [places.get(item.name, -1) for item in items]
     return tuple(
         Link("item", item.item_id, start, start + len(item.name) if start >= 0 else -1)
         for item, start in zip(items, starts, strict=True)

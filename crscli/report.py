@@ -79,23 +79,28 @@ def published_figures(protocol: str) -> list[dict[str, Any]]:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A share as ".0476"; "-" where there was nothing to judge."""
+    """A share as ".0476", all as wide as each other (one is "1.000"); "-" where there was nothing to judge."""
     if value is None:
         return "-"
     text = f"{value:.{digits}f}"
-    return text[1:] if text.startswith("0.") else text
+    return text[1:] if text.startswith("0.") else text[:-1]
 
 
 def main_table(report: Mapping[str, Any], *, intervals: bool = True) -> tuple[list[str], list[list[str]]]:
     """Columns and rows: every metric of the protocol's aggregation over all labels, intervals below the values."""
     aggregate = report["aggregate"]
-    columns = ["model", *(_short(name) for name in metrics.METRICS), "items@10"]
+    columns = ["model", *(_short(name) for name in metrics.METRICS)]
     rows = []
     for name, model in report["models"].items():
         estimates = model["figures"][aggregate]["all"]
-        cells = [_cell(estimates[m], intervals) for m in metrics.METRICS]
-        rows.append([name, *cells, f"{model['distinct_items']['top10']:,}"])
+        rows.append([name, *(_cell(estimates[m], intervals) for m in metrics.METRICS)])
     return columns, rows
+
+
+def distinct_items(report: Mapping[str, Any]) -> str:
+    """How many different items each model recommends over all rows, as one line."""
+    counts = [f"{name} {model['distinct_items']['top10']:,}" for name, model in report["models"].items()]
+    return "different items among the first 10: " + ", ".join(counts)
 
 
 def subset_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -167,7 +172,7 @@ def _cell(estimate: Mapping[str, float | None], intervals: bool) -> str:
 
 
 def _triple(estimates: Mapping[str, Mapping[str, float | None]]) -> str:
-    return "/".join(number(estimates[f"recall@{k}"]["value"]) for k in (1, 10, 50))
+    return "/".join(number(estimates[f"recall@{k}"]["value"], 3) for k in (1, 10, 50))
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -178,6 +183,7 @@ def markdown(report: Mapping[str, Any]) -> str:
             lines = [columns, ["---"] * len(columns), *rows]
             cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in line] for line in lines]
             parts.append("\n".join("| " + " | ".join(line) + " |" for line in cells))
+    parts.insert(2, distinct_items(report))
     return "\n\n".join(parts) + "\n"
 
 
@@ -188,7 +194,7 @@ def latex(report: Mapping[str, Any]) -> str:
     """The main table as a LaTeX table that needs no package; the best value of a column is bold."""
     columns, rows = main_table(report, intervals=False)
     cells = [[cell.replace("\\", "/").translate(_LATEX) for cell in row] for row in rows]
-    for num in range(1, len(columns) - 1):
+    for num in range(1, len(columns)):
         values = [float(row[num]) if row[num] != "-" else -1.0 for row in rows]
         for row, value in zip(cells, values, strict=True):
             if value == max(values) and value >= 0:

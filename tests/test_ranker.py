@@ -1,7 +1,9 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from crscli.ranker import ListwiseRanker, Lists, segments, softmax
+from crscli.ranker import Lists, ListwiseRanker, segments, softmax
 
 LINEAR: dict = {}
 NETWORK = {"hidden": (6, 4), "dropout": (0.0, 0.0)}
@@ -42,7 +44,7 @@ def untrained(lists, settings, dtype=np.float64, seed=5):
     rng = np.random.default_rng(seed)
     width = lists.features.shape[1] + (lists.state.shape[1] if settings else 0)
     sizes = [width, *settings.get("hidden", ()), 1]
-    shapes = [shape for pair in zip(sizes, sizes[1:], strict=False) for shape in (pair, pair[1:])]
+    shapes = [shape for pair in pairwise(sizes) for shape in (pair, pair[1:])]
     scale = np.stack([np.full(8, 0.1), np.full(8, 1.3)])
     return ListwiseRanker([rng.normal(size=shape).astype(dtype) for shape in shapes], scale.astype(dtype))
 
@@ -51,7 +53,7 @@ def slow_loss(ranker, lists):
     """Cross-entropy between each list's softmax and the uniform distribution over its right candidates."""
     scores = ranker.scores(lists.features, lists.state, lists.starts)
     total = 0.0
-    for start, end in zip(lists.starts, lists.starts[1:], strict=False):
+    for start, end in pairwise(lists.starts):
         shifted = scores[start:end].astype(np.float64) + lists.offsets[start:end]
         log_share = shifted - np.log(np.exp(shifted).sum())
         total -= log_share[lists.labels[start:end] > 0].mean()
@@ -61,7 +63,7 @@ def slow_loss(ranker, lists):
 def first(ranker, lists):
     """Share of the lists whose best candidate is a right one."""
     scores = ranker.scores(lists.features, lists.state, lists.starts)
-    pairs = list(zip(lists.starts, lists.starts[1:], strict=False))
+    pairs = list(pairwise(lists.starts))
     return np.mean([lists.labels[s + scores[s:e].argmax()] > 0 for s, e in pairs])
 
 

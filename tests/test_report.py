@@ -46,7 +46,7 @@ def test_markdown_keeps_its_columns(built):
 def test_latex_escapes_and_marks_the_best(built):
     text = report.latex(built)
     assert r"a\_1" in text
-    assert r"\textbf{1.0000}" in text
+    assert r"\textbf{1.000}" in text
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
 
 
@@ -64,4 +64,4 @@ def test_every_published_figure_is_of_a_known_protocol():
 
 
 def test_numbers_are_short_and_unknown_ones_a_dash():
-    assert [report.number(v) for v in (0.04761, 1.0, 0.0, None)] == [".0476", "1.0000", ".0000", "-"]
+    assert [report.number(v) for v in (0.04761, 1.0, 0.0, None)] == [".0476", "1.000", ".0000", "-"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from crscli.progress import Progress, silent
 from crscli.ranker import Lists, ListwiseRanker, segments
 from crscli.recommender import FitData, Ranking, Reason, without_recommenders_of
 from crscli.signals.joint import SIGNALS, JointSignals
-from crscli.signals.talk import Lexicon, Talk
+from crscli.signals.talk import STATE_WIDTH, Lexicon, Talk
 
 ReasonKind = Literal["mention", "word", "dialogues", "popularity", "repeat"]
 
@@ -79,6 +79,7 @@ COPY_FEATURES = (
 CROSSED = ("popularity", "joint_ease", "cooccurrence", "words_with_item", "similar_dialogues")
 """Signals that a linear ranker sees multiplied by the state of the row as well."""
 
+_CROSSED_COPIES = (0, 1, 5)
 _SCALED = [num for num, name in enumerate(FEATURES) if FEATURES[name].scaled]
 _AT_ONCE = 2_000_000
 _TINY = 1e-9
@@ -257,39 +258,46 @@ class Blend:
         features = _features(found, self.floors, self._crossed)
         parts = sum(r.contributions(features, found.state, found.starts) for r in self.rankers)
         parts = np.asarray(parts) - np.asarray(parts).mean(axis=0)
-        kinds = np.array(_kinds(self._crossed))
+        names = np.array(_columns(self._crossed))
         explained = []
         for item in item_nums:
             row = parts[int(np.flatnonzero(found.items == item)[0])]
-            gains = {str(kind): float(row[kinds == kind].sum()) for kind in dict.fromkeys(kinds.tolist())}
+            gains = {str(name): float(row[names == name].sum()) for name in dict.fromkeys(names.tolist())}
             explained.append(tuple(self._reasons(talk, int(item), gains)))
         return explained
 
     def _reasons(self, talk: Talk, item: int, gains: dict[str, float]) -> Iterator[Reason]:
-        """Reasons with something to show for them, the strongest first; popularity is what remains."""
-        shown: list[tuple[float, ReasonKind, str]] = []
-        for kind, gain in gains.items():
-            if gain <= 0:
-                continue
-            if kind == "mention":
-                behind = self.signals.mention_behind(talk, 0, item)
-                if behind is not None:
-                    shown.append((gain, "mention", self.catalogue[behind].item_id))
-            elif kind == "word":
-                word = self.signals.word_behind(talk, 0, item)
-                if word is not None:
-                    shown.append((gain, "word", word))
-            elif kind == "repeat" and item in talk.mentions[0]:
-                shown.append((gain, "repeat", self.catalogue[item].item_id))
-            elif kind == "dialogues" and talk.contexts[0].turns:
-                shown.append((gain, "dialogues", ""))
-            elif kind == "popularity":
-                shown.append((gain, "popularity", ""))
+        """Reasons with something to show for them, the strongest first; popularity is what remains.
+
+        Args:
+            talk: of one context.
+            item: its number.
+            gains: feature -> what it added to the item's score.
+        """
+        evidence = {kind: self._evidence(talk, item, kind) for kind in get_args(ReasonKind)}
+        shown: list[tuple[float, ReasonKind, str, str]] = []
+        for kind, proof in evidence.items():
+            own = {name: gain for name, gain in gains.items() if _kind(name) == kind}
+            if proof is not None and sum(own.values()) > 0:
+                shown.append((sum(own.values()), kind, proof, max(own, key=lambda name: own[name])))
         if not shown:
-            shown = [(1.0, "popularity", "")]
-        total = sum(gain for gain, _, _ in shown)
-        for gain, kind, evidence in sorted(shown, reverse=True):
-            yield Reason(kind, evidence, gain / total)
+            shown = [(1.0, "popularity", "", "popularity")]
+        total = sum(gain for gain, *_ in shown)
+        for gain, kind, proof, feature in sorted(shown, reverse=True):
+            yield Reason(kind, proof, gain / total, feature)
+
+    def _evidence(self, talk: Talk, item: int, kind: ReasonKind) -> str | None:
+        """What there is to show for a kind of reason; None if nothing is."""
+        if kind == "mention":
+            behind = self.signals.mention_behind(talk, 0, item)
+            return None if behind is None else self.catalogue[behind].item_id
+        if kind == "word":
+            return self.signals.word_behind(talk, 0, item)
+        if kind == "repeat":
+            return self.catalogue[item].item_id if item in talk.mentions[0] else None
+        if kind == "dialogues":
+            return "" if talk.contexts[0].turns else None
+        return ""
 
 
 # ---- stacking -------------------------------------------------------------------------------------------------
@@ -315,9 +323,12 @@ def _parts(
         bounds = np.linspace(config.base_share * len(in_time), len(in_time), config.parts + 1).astype(int)
         for start, end in pairwise(bounds):
             held_out = in_time[start:end]
-            if held_out and start:
-                before = [s for s in sequences if (s.order or 0) < (held_out[0].order or 0)]
-                yield _pool(without_recommenders_of(in_time[:start], held_out), before), held_out
+            if not held_out:
+                continue
+            before = [s for s in sequences if s.order is not None and s.order < (held_out[0].order or 0)]
+            learnt = _pool(without_recommenders_of(in_time[:start], held_out), before)
+            if learnt:
+                yield learnt, held_out
         return
     owners = [d.recommender_id or d.dialogue_id for d in dialogues]
     distinct = sorted(set(owners))
@@ -466,16 +477,21 @@ def _features(found: _Candidates, floors: np.ndarray, crossed: bool) -> np.ndarr
             num = list(FEATURES).index(name)
             column = logs[:, _SCALED.index(num)] if num in _SCALED else found.values[:, num]
             columns.append(column[:, None] * state)
-        columns += [found.copied[:, [num]] * state for num in (0, 1, 5)]
+        columns += [found.copied[:, [num]] * state for num in _CROSSED_COPIES]
     return np.concatenate(columns, axis=1, dtype=np.float32)
 
 
-def _kinds(crossed: bool) -> list[ReasonKind]:
-    """The reason kind of each column of `_features`."""
-    kinds = [f.kind for f in FEATURES.values()]
-    scaled = [kinds[num] for num in _SCALED]
-    columns: list[ReasonKind] = [*kinds, *scaled, *scaled, *(["repeat"] * len(COPY_FEATURES))]  # type: ignore[list-item]
+def _columns(crossed: bool) -> list[str]:
+    """The name of the signal or copy feature behind each column of `_features`."""
+    names = list(FEATURES)
+    scaled = [names[num] for num in _SCALED]
+    columns = [*names, *scaled, *scaled, *COPY_FEATURES]
     if crossed:
-        columns += [FEATURES[name].kind for name in CROSSED for _ in range(7)]
-        columns += ["repeat"] * 21
+        columns += [name for name in CROSSED for _ in range(STATE_WIDTH)]
+        columns += [COPY_FEATURES[num] for num in _CROSSED_COPIES for _ in range(STATE_WIDTH)]
     return columns
+
+
+def _kind(name: str) -> ReasonKind:
+    """What a recommendation that rests on a feature is put down to."""
+    return FEATURES[name].kind if name in FEATURES else "repeat"

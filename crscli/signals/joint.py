@@ -109,7 +109,7 @@ class JointSignals:
         for dialogue in dialogues:
             for example in cut(dialogue):
                 context = example.context
-                before = {i for t in context.turns if t.role == "recommender" for i in t.items}
+                before = {i for t in context.turns if t.role == "recommender" for i in t.items if i in catalogue}
                 fresh = catalogue.vocabulary.nums(sorted(set(example.targets) - set(context.mentions)))
                 counts[min(len(before), _STEPS - 1), fresh] += 1
         total = counts.sum(axis=0)

@@ -23,7 +23,7 @@ _WORD = re.compile(r"@|[a-z0-9]+(?:'[a-z]+)?")
 _NUMERAL = re.compile(r"\d{1,2}|i{1,3}|iv|vi{0,3}|part|chapter|episode|vol")
 _ARTICLES = ("the", "a", "an")
 _LONGEST_TITLE = 8
-_STATE_WIDTH = 7
+STATE_WIDTH = 7
 
 
 def tokens(text: str) -> list[str]:
@@ -83,7 +83,8 @@ class Lexicon:
                 self.typed.setdefault(form, []).append(num)
         self.years = np.array([item.year or 0 for item in catalogue], dtype=np.float32)
         groups: dict[str, int] = {}
-        of_item = [groups.setdefault(_series(item.title), len(groups)) for item in catalogue]
+        # A title without a Latin letter or digit shares no series with anything.
+        of_item = [groups.setdefault(_series(item.title) or f"#{item.item_id}", len(groups)) for item in catalogue]
         self.series = sparse(range(len(of_item)), of_item, (len(catalogue), len(groups)))
 
     @classmethod
@@ -211,7 +212,7 @@ class Talk:
         """(B, 7): log mentions, log recommended, log turns, log words of the last turn, whether it names an item, asks
         something, and is the seeker's.
         """
-        state = np.zeros((len(self.contexts), _STATE_WIDTH), dtype=np.float32)
+        state = np.zeros((len(self.contexts), STATE_WIDTH), dtype=np.float32)
         state[:, 0] = np.log1p([len(seen) for seen in self.mentions])
         state[:, 1] = np.log1p(self.recommended)
         for row, span in enumerate(self.spans):
