@@ -68,7 +68,9 @@ class Console(AbstractContextManager["Console"]):
     ) -> None:
         """Write a table; cells that look like numbers stand to the right."""
         self._end_bars()
-        table = Table(title=plain(title) if title else None, title_justify="left", box=None, pad_edge=False, collapse_padding=True)
+        table = Table(
+            title=plain(title) if title else None, title_justify="left", box=None, pad_edge=False, collapse_padding=True
+        )
         for num, column in enumerate(columns):
             cells = [str(row[num]) for row in rows]
             right = numbers and num > 0 and bool(cells) and all(_is_number(c) for c in cells if c)

@@ -25,6 +25,7 @@ def header(
         "corpus": corpus,
         "form": form,
         "protocol": {"name": protocol.name, "summary": protocol.summary, "source": protocol.source},
+        "models_asked": list(params["asked"]),
         "aggregate": protocol.aggregate,
         "split": test_set.split,
         "counts": dict(test_set.counts),

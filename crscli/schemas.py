@@ -59,13 +59,14 @@ _ESTIMATE = _object("value low high", value=_SHARE, low=_SHARE, high=_SHARE)
 _FIGURES = _map(_map(_map(_ESTIMATE)))
 
 _REPORT = _object(
-    "schema dataset corpus form protocol aggregate split counts counts_checked limit exclude_mentioned seed models"
+    "schema dataset corpus form protocol models_asked aggregate split counts counts_checked limit exclude_mentioned seed models"
     " comparisons published",
     schema={"const": "crs.report/1"},
     dataset=_TEXT,
     corpus=_TEXT,
     form=_TEXT,
     protocol=_object("name summary source", name=_TEXT, summary=_TEXT, source=_TEXT),
+    models_asked={**_TEXTS, "description": "compared with each other and with copy-popularity"},
     aggregate={"enum": ["micro", "row"], "description": "what the main table's figures are means over"},
     split={"enum": ["valid", "test"]},
     counts={**_map(_COUNT), "description": "dialogues, rows, labels, candidates, labels_outside_candidates, ..."},

@@ -185,7 +185,8 @@ class Blend:
         if not stacked or sum(labels.sum() for _, labels, _ in stacked) < 1:
             raise DataError(
                 f"{len(dialogues)} dialogues are too few: no held-out turn recommends an item that the others know",
-                "blend needs at least some dozens of dialogues; ease and cooccurrence work with fewer",
+                "blend needs at least some dozens of dialogues (ease and cooccurrence work with fewer); where few"
+                " recommenders hold all of them, try --set stacking=folds",
             )
         floors = _floors([c for c, _, _ in stacked])
         lists = _joined(stacked, floors, config.ranker)

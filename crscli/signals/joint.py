@@ -310,9 +310,9 @@ class JointSignals:
         if not len(place):
             return None
         said = self._bag(sp.csr_array((talk.seeker @ talk.words)[[row], :]), logged=True)
-        column = self.matrices["item_by_words"][:, [int(place[0])]].toarray().ravel()
+        weights = self.matrices["item_by_words"][said.indices][:, [int(place[0])]].toarray().ravel()
         terms = list(self.lexicon.vocabulary)
-        carried = zip((said.data * column[said.indices]).tolist(), said.indices.tolist(), strict=True)
+        carried = zip((said.data * weights).tolist(), said.indices.tolist(), strict=True)
         found = [(weight, terms[num]) for weight, num in carried if weight > 0 and " " not in terms[num]]
         return max(found)[1] if found else None
 

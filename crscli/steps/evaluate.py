@@ -102,21 +102,10 @@ def evaluate(
         return Evaluated(saved, artifact.path, "up to date")
     if limit is not None:
         test_set = _first_rows(test_set, limit)
-    if dry_run:
-        return Evaluated(
-            report.header(data.name, data.corpus, data.form, test_set, params, seed), artifact.path, "dry run"
-        )
-    predictions, facts = [], {}
-    for name in names:
-        recommender, facts[name] = _recommender(name, runs[name], data, split, seed, progress, say)
-        predictions.append(
-            evaluation.predict(name, recommender, test_set, exclude_mentioned=exclude_mentioned, progress=progress)
-        )
-    figures = [evaluation.figures(p, draws=draws, seed=seed) for p in predictions]
-    named = [p for p in predictions if p.model in models or (models and p.model == TRIVIAL[-1])]
-    compared = evaluation.compare(named, aggregation=chosen.aggregate, seed=seed)
     head = report.header(data.name, data.corpus, data.form, test_set, params, seed)
-    made = report.build(head, figures, compared, facts)
+    if dry_run:
+        return Evaluated(head, artifact.path, "dry run")
+    made, predictions = _measured(head, data, runs, test_set, progress, say)
     with workspace.write(artifact, recipe) as directory:
         write_json(directory / "metrics.json", made)
         _save_predictions(directory / "predictions.parquet", predictions, data.catalogue)
@@ -124,6 +113,31 @@ def evaluate(
             file, render = report.FORMATS[name]
             (directory / file).write_text(render(made), encoding="utf-8")
     return Evaluated(made, artifact.path)
+
+
+def _measured(
+    head: dict[str, Any],
+    data: DatasetInputs,
+    runs: dict[str, Artifact | None],
+    test_set: TestSet,
+    progress: Progress,
+    say: Say,
+) -> tuple[dict[str, Any], list[evaluation.Predictions]]:
+    """Rank with every model, one after the other, and build the report.
+
+    The models that were asked for are compared with each other and with the best trivial one.
+    """
+    seed, draws, exclude = head["seed"], head["bootstrap_draws"], head["exclude_mentioned"]
+    predictions, facts = [], {}
+    for name, artifact in runs.items():
+        recommender, facts[name] = _recommender(name, artifact, data, head["split"], seed, progress, say)
+        predicted = evaluation.predict(name, recommender, test_set, exclude_mentioned=exclude, progress=progress)
+        predictions.append(predicted)
+    figures = [evaluation.figures(p, draws=draws, seed=seed) for p in predictions]
+    asked = head["models_asked"]
+    named = [p for p in predictions if p.model in asked or (asked and p.model == TRIVIAL[-1])]
+    compared = evaluation.compare(named, aggregation=test_set.protocol.aggregate, seed=seed)
+    return report.build(head, figures, compared, facts), predictions
 
 
 def _check_options(split: str, limit: int | None, formats: Sequence[str]) -> None:

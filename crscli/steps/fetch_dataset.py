@@ -74,24 +74,24 @@ def fetch_dataset(
         progress: told of bytes downloaded.
         say: told what a user should know.
     """
-    _, form, spec = datasets.dataset_form(dataset, form)
-    first_form = next(iter(datasets.DATASETS[dataset].forms))
+    spec, form, described = datasets.dataset_form(dataset, form)
+    published = form == next(iter(spec.forms))
     if name is None:
-        name = dataset if form == first_form else f"{dataset}-{form}"
+        name = dataset if published else f"{dataset}-{form}"
     if not 0 <= valid_share < 1:
         raise UsageError(f"--valid-share {valid_share} is no share", "give a number from 0 to below 1, such as 0.12")
-    reader = import_module(spec.reader)
-    items = workspace_.artifact(name, "items")
-    dialogues = workspace_.artifact(name, "dialogues")
+    items, dialogues = workspace_.artifact(name, "items"), workspace_.artifact(name, "dialogues")
     place = source or (SAMPLE if dataset == "sample" else None)
-    if place is None and (form != first_form or not datasets.DATASETS[dataset].downloads):
-        what = dataset if form == first_form else f"{dataset} in the form {form}"
-        raise UsageError(f"{what} is read from your own files", "name them with --from DIR_OR_ARCHIVE")
-    if dry_run and place is None:
-        raw = workspace_.root / name / "raw"
-        return Fetched(name, dataset, form, 0, {}, {}, [f"would download to {raw}"], "dry run")
     if place is None:
+        if not (published and spec.downloads):
+            what = dataset if published else f"{dataset} in the form {form}"
+            raise UsageError(f"{what} is read from your own files", "name them with --from DIR_OR_ARCHIVE")
+        if dry_run:
+            return Fetched(
+                name, dataset, form, 0, {}, {}, [f"would download to {workspace_.root / name}/raw"], "dry run"
+            )
         place = _downloaded(workspace_, name, dataset, offline, progress, say)
+    reader = import_module(described.reader)
     opened = Source(place, reader.ALLOW)
     params = {
         "dataset": dataset, "form": form, "valid": valid, "valid_share": valid_share, "sequences": sequences,
@@ -100,19 +100,14 @@ def fetch_dataset(
     inputs = {file: opened.digest(file)[0] for file in opened.names()}
     recipe = Recipe("fetch-dataset", STEP_FORMAT, params, inputs, {"valid": seed})
     if not force and items.is_current(recipe) and dialogues.is_current(recipe):
-        notes = dialogues.provenance()["notes"]
-        return Fetched(
-            name, dataset, form, notes["items"], notes["dialogues"], notes["turns"], notes["notes"], "up to date"
-        )
+        return _fetched(dialogues.provenance()["notes"], name, dataset, form, "up to date")
     bad = BadRows(max_bad_rows, lambda error: say(f"skipped: {error.message}"))
     corpus: Corpus = reader.read(opened, bad=bad, **_reader_options(reader, sequences, dataset, name))
     if dataset != "jsonl" and corpus.name != dataset:
         raise DataError(f"{place}: these are files of {corpus.name}, not of {dataset}", f"use --dataset {corpus.name}")
     facts = {"valid_from_train": _cut(corpus, valid, valid_share, seed)} | _facts(corpus, name, bad)
     if dry_run:
-        return Fetched(
-            name, dataset, form, len(corpus.items), facts["dialogues"], facts["turns"], corpus.notes, "dry run"
-        )
+        return _fetched(facts, name, dataset, form, "dry run")
     # Both are complete before either is put in place: a full disk leaves the old ones together.
     with (
         workspace.write(items, recipe, notes=facts) as item_folder,
@@ -121,7 +116,12 @@ def fetch_dataset(
         Catalogue(corpus.items).save(item_folder / "items.parquet")
         for split, content in _contents(corpus).items():
             save_dialogues(content, dialogue_folder / f"{split}.jsonl")
-    return Fetched(name, dataset, form, len(corpus.items), facts["dialogues"], facts["turns"], corpus.notes)
+    return _fetched(facts, name, dataset, form, "written")
+
+
+def _fetched(facts: Mapping[str, Any], name: str, dataset: str, form: str, status: str) -> Fetched:
+    """What the provenance's notes tell."""
+    return Fetched(name, dataset, form, facts["items"], facts["dialogues"], facts["turns"], facts["notes"], status)
 
 
 def _reader_options(reader: Any, sequences: bool, dataset: str, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A small random world: films with series, articles and years, and dialogues that mark, half mark and only type them."""
+"""A small random world: films with series, articles and years, in dialogues that mark them or only type them."""
 
 import numpy as np
 import pytest
@@ -11,10 +11,10 @@ TITLES = [
     "Warm Night", "Night", "Quiet", "七人", "Ürün", "Never Named", "The",
 ]  # fmt: skip
 YEARS = [1990, 1991, None, 2003, 2003, 2010, 1972, None, 1985, 2020, 2021, 1999, 1954, 2008, 2000, 2001]
-WORDS = (
-    "quiet warm night films story funny scary long short love war space crime old new good bad maybe again "
-    "i'd watch like star dust alder"
-).split()
+WORDS = [
+    "quiet", "warm", "night", "films", "story", "funny", "scary", "long", "short", "love", "war", "space", "crime",
+    "old", "new", "good", "bad", "maybe", "again", "i'd", "watch", "like", "star", "dust", "alder",
+]  # fmt: skip
 COMMON = "the film"
 
 

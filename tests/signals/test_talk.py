@@ -106,13 +106,15 @@ def test_a_turn_that_contexts_share_is_counted_once(lexicon, contexts):
 
 def test_a_contexts_turns_are_told_apart_by_role_and_age(talk, contexts):
     for num, context in enumerate(contexts):
-        by_role = {"seeker": Counter(), "recommender": Counter()}
-        for t in context.turns:
-            by_role[t.role] += slow_terms(t)
-        lately = sum((slow_terms(t) for t in context.turns[-2:]), Counter())
+        parts = {
+            "seeker": [t for t in context.turns if t.role == "seeker"],
+            "recommender": [t for t in context.turns if t.role == "recommender"],
+            "last": context.turns[-2:],
+        }
         known = talk.lexicon.vocabulary
-        for chosen, wanted in ((talk.seeker, by_role["seeker"]), (talk.recommender, by_role["recommender"]), (talk.last, lately)):
-            found = row(chosen @ talk.words, num)
+        for name, turns in parts.items():
+            wanted = sum((slow_terms(t) for t in turns), Counter())
+            found = row(getattr(talk, name) @ talk.words, num)
             assert found == {known[t]: c for t, c in wanted.items() if t in known}
 
 
@@ -126,7 +128,8 @@ def test_mentions_are_those_of_the_context_newest_first(talk, contexts, catalogu
         if all(len(t.items) == len(set(t.items)) for t in context.turns):
             assert newest_first == known
         assert row(weighted, num) == {item: 0.5**place for place, item in enumerate(newest_first)}
-        assert talk.recommended[num] == len({i for t in context.turns if t.role != "seeker" for i in t.items} - {"unknown"})
+        by_recommender = {i for t in context.turns if t.role == "recommender" for i in t.items}
+        assert talk.recommended[num] == len(by_recommender - {"unknown"})
         for item, places in seen.items():
             turns = [(at, t.role) for at, t in enumerate(context.turns) if str(item) in t.items]
             assert [(at, ("seeker", "recommender")[role]) for at, role, _ in places] == turns
