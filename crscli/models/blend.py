@@ -417,11 +417,8 @@ def _candidates(signals: JointSignals, talk: Talk, always: np.ndarray | None = N
     chosen = np.zeros((len(talk.contexts), len(signals.lexicon.catalogue)), dtype=bool)
     mentioned = [np.fromiter(seen, dtype=np.int64, count=len(seen)) for seen in talk.mentions]
     for name, feature in FEATURES.items():
-        if feature.top:
-            best = metrics.top_k(_without(scores[name], mentioned), feature.top)
-            enough = np.take_along_axis(scores[name], best, axis=1) > feature.least
-            rows = np.repeat(np.arange(len(best)), enough.sum(axis=1))
-            chosen[rows, best[enough]] = True
+        for row, items in enumerate(mentioned if feature.top else ()):
+            chosen[row, _tops(scores[name][row], items, feature)] = True
     for row, items in enumerate(mentioned):
         chosen[row, items] = True
     if always is not None:
@@ -436,11 +433,12 @@ def _candidates(signals: JointSignals, talk: Talk, always: np.ndarray | None = N
     return _Candidates(starts, items, values, highest, _copied(talk, rows, items), talk.state)
 
 
-def _without(scores: np.ndarray, mentioned: Sequence[np.ndarray]) -> np.ndarray:
-    left = np.array(scores, dtype=np.float32)
-    for row, items in enumerate(mentioned):
-        left[row, items] = -np.inf
-    return left
+def _tops(values: np.ndarray, mentioned: np.ndarray, feature: Feature) -> np.ndarray:
+    """The best items of a signal in one row that are not mentioned."""
+    above = values > feature.least
+    above[mentioned] = False
+    found = np.flatnonzero(above)
+    return found[metrics.top_k(values[found][None], feature.top)[0]]
 
 
 def _copied(talk: Talk, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
