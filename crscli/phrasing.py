@@ -83,9 +83,10 @@ def _because(catalogue: Catalogue, reason: Reason, seed: int) -> str:
 
 def _about(item: Item, seed: int) -> str:
     """Genres and director where the catalogue has them."""
-    if not item.genres:
+    named = [genre for genre in item.genres if genre][:2]
+    if not named:
         return ""
-    genres = _listed(list(item.genres[:2]))
+    genres = _listed(named)
     by = f", directed by {_listed(list(item.directors[:2]))}" if item.directors else ""
     about = _pick(_ABOUT, seed).format(genres=genres, by=by)
     return about[0].upper() + about[1:]

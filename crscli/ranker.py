@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from crscli.errors import MachineError
 from crscli.progress import Progress, silent
 
 _CLIP = 6.0
@@ -15,7 +16,7 @@ _CLIP = 6.0
 
 @dataclass
 class Lists:
-    """R lists of candidates, ragged: the candidates of list r are rows starts[r] : starts[r + 1].
+    """R lists of candidates, ragged: the candidates of list r are rows starts[r] : starts[r + 1], at least one.
 
     `features` (C, F) float32 of each candidate; `state` (R, S) float32 of each list; `labels` (C,) 1.0 for a right
     candidate; `offsets` (C,) added to the scores in the loss (the log of how many candidates one stands for, where
@@ -69,7 +70,11 @@ class ListwiseRanker:
         seed: int = 0,
         progress: Progress = silent,
     ) -> "ListwiseRanker":
-        """Learn from lists that hold at least one right candidate; the others are passed over."""
+        """Learn from lists that hold at least one right candidate; the others are passed over.
+
+        Raises:
+            MachineError: the weights did not stay finite.
+        """
         dropout = dropout or [0.0] * len(hidden)
         rng = np.random.default_rng(seed)
         rows = np.flatnonzero(np.add.reduceat(lists.labels, lists.starts[:-1]) > 0)
@@ -87,9 +92,11 @@ class ListwiseRanker:
             for gradient, weight in zip(gradients[::2], ranker.weights[::2], strict=True):
                 gradient += decay * weight
             warm = min(1.0, step / (0.1 * total))
-            optimiser.step(gradients, learning_rate * warm * 0.5 * (1 + np.cos(np.pi * step / total)))
+            optimiser.step(gradients, learning_rate * warm * 0.5 * (1 + np.cos(np.pi * (step - 1) / total)))
             if step % 50 == 0 or step == total:
                 progress("learning to rank", step, total)
+        if not all(np.isfinite(weight).all() for weight in ranker.weights):
+            raise MachineError("learning to rank diverged: a weight is not finite", "lower learning_rate")
         return ranker
 
     def scores(self, features: np.ndarray, state: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -91,9 +91,11 @@ def without_recommenders_of(dialogues: Sequence[Dialogue], held_out: Sequence[Di
     """The dialogues whose recommender holds none of the held-out ones.
 
     ReDial's test set has no recommender in common with its train set: a fit for a choice must not have one either.
+    Where that would leave less than half, recommenders are few and come back: all dialogues stay.
     """
     workers = {d.recommender_id for d in held_out if d.recommender_id is not None}
-    return [d for d in dialogues if d.recommender_id is None or d.recommender_id not in workers]
+    others = [d for d in dialogues if d.recommender_id is None or d.recommender_id not in workers]
+    return others if 2 * len(others) >= len(dialogues) else list(dialogues)
 
 
 class Fittable(Protocol):

@@ -59,8 +59,8 @@ _ESTIMATE = _object("value low high", value=_SHARE, low=_SHARE, high=_SHARE)
 _FIGURES = _map(_map(_map(_ESTIMATE)))
 
 _REPORT = _object(
-    "schema dataset corpus form protocol models_asked aggregate split counts counts_checked limit exclude_mentioned seed models"
-    " comparisons published",
+    "schema dataset corpus form protocol models_asked aggregate split counts counts_checked limit exclude_mentioned"
+    " seed models comparisons published",
     schema={"const": "crs.report/1"},
     dataset=_TEXT,
     corpus=_TEXT,

@@ -1,3 +1,8 @@
+import os
+
+# Before numpy is loaded: the products of the tests are small, and threads that share busy cores slow them down.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import shutil
 import socket
 from pathlib import Path
@@ -38,8 +43,6 @@ def _no_network(monkeypatch):
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch):
     """The user's own settings do not reach the tests."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("CRS_"):
             monkeypatch.delenv(name)

@@ -103,6 +103,30 @@ def test_dropped_units_neither_speak_nor_learn():
     assert not all(np.array_equal(a, b) for a, b in zip(draws[0], draws[2], strict=True))
 
 
+def test_units_that_are_kept_speak_for_the_dropped_ones():
+    """Half of the units dropped, but by chance none: the others are twice as loud."""
+
+    class Kind:
+        def random(self, shape, dtype):
+            return np.ones(shape, dtype=dtype)
+
+    lists = random_lists()
+    ranker = untrained(lists, {"hidden": (6,)}, np.float32)
+    inputs = ranker._inputs(lists.features, lists.state, lists.starts)
+    place = (inputs, lists.labels, lists.offsets, lists.starts)
+    dropped = ranker._gradients(*place, (0.5,), Kind())
+    ranker.weights[2] = ranker.weights[2] * 2
+    loud = ranker._gradients(*place, (0.0,), Kind())
+    assert np.allclose(dropped[0], loud[0], atol=1e-5)
+    assert np.allclose(dropped[2], 2 * loud[2], atol=1e-5)
+
+
+def test_decay_keeps_weights_small():
+    lists = planted(100)
+    free, held = (ListwiseRanker.fit(lists, epochs=40, learning_rate=0.05, decay=decay) for decay in (0.0, 1.0))
+    assert np.abs(held.weights[0]).max() < 0.7 * np.abs(free.weights[0]).max()
+
+
 def test_softmax_is_taken_inside_each_list():
     starts = np.array([0, 1, 4, 6])
     scores = np.array([3.0, 1.0, 2.0, 3.0, 1000.0, 1000.0])  # no overflow

@@ -185,8 +185,7 @@ class Blend:
         if not stacked or sum(labels.sum() for _, labels, _ in stacked) < 1:
             raise DataError(
                 f"{len(dialogues)} dialogues are too few: no held-out turn recommends an item that the others know",
-                "blend needs at least some dozens of dialogues (ease and cooccurrence work with fewer); where few"
-                " recommenders hold all of them, try --set stacking=folds",
+                "blend needs at least some dozens of dialogues; ease and cooccurrence work with fewer",
             )
         floors = _floors([c for c, _, _ in stacked])
         lists = _joined(stacked, floors, config.ranker)
@@ -204,7 +203,7 @@ class Blend:
         self.signals.save(directory)
         np.savez(directory / "floors.npz", floors=self.floors)
         for num, ranker in enumerate(self.rankers):
-            ranker.save(directory / f"ranker-{num}.npz")
+            ranker.save(directory / f"ranker-{num:03}.npz")
 
     @classmethod
     def load(cls, directory: Path, catalogue: Catalogue, config: BlendConfig | None = None) -> "Blend":
@@ -316,7 +315,7 @@ def _parts(
     """Pairs of dialogues to fit signals on and dialogues to score with them.
 
     Blocks follow each other in time, and their signals come from earlier dialogues of other recommenders. Without an
-    order, or with stacking "folds", the parts are drawn by recommender (by dialogue where none is known), and the
+    order, or with stacking "folds", the parts are drawn by recommender (by dialogue where there are too few), and the
     signals come from all other parts.
     """
     if config.stacking == "blocks" and all(d.order is not None for d in dialogues):
@@ -332,6 +331,8 @@ def _parts(
                 yield learnt, held_out
         return
     owners = [d.recommender_id or d.dialogue_id for d in dialogues]
+    if len(set(owners)) < config.parts:
+        owners = [d.dialogue_id for d in dialogues]
     distinct = sorted(set(owners))
     fold = dict(zip(distinct, np.random.default_rng(seed).permutation(len(distinct)) % config.parts, strict=True))
     for part in range(config.parts):

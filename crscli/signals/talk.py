@@ -19,7 +19,7 @@ from crscli.dialogue import Context, Dialogue, Turn, merge_turns
 MARK = "@"
 """Stands for a mentioned item in the words of a turn; no pair of words reaches across it."""
 
-_WORD = re.compile(r"@|[a-z0-9]+(?:'[a-z]+)?")
+_WORD = re.compile(r"@|[^\W_]+(?:'[^\W\d_]+)?")
 _NUMERAL = re.compile(r"\d{1,2}|i{1,3}|iv|vi{0,3}|part|chapter|episode|vol")
 _ARTICLES = ("the", "a", "an")
 _LONGEST_TITLE = 8
@@ -27,7 +27,7 @@ STATE_WIDTH = 7
 
 
 def tokens(text: str) -> list[str]:
-    """Lower-case words of a text."""
+    """Lower-case words and numbers of a text, in any script."""
     return _WORD.findall(text.lower().replace("\u2019", "'"))
 
 
@@ -185,11 +185,11 @@ class Talk:
         return found
 
     def _in_order(self, num: int, items: np.ndarray) -> list[int]:
-        """The items of a turn in the order of its text."""
+        """The items of a turn in the order of their last mention in its text."""
         if len(items) < 2:
             return items.tolist()
         nums = self.lexicon.catalogue.vocabulary.nums(self.turns[num].items)
-        return list(dict.fromkeys(nums.tolist()))
+        return list(dict.fromkeys(reversed(nums.tolist())))[::-1]
 
     def weighted(self, decay: float) -> sp.csr_array:
         """Mentioned items, the newest weighs 1, the next `decay`, ...: (B, N)."""

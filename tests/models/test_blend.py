@@ -78,8 +78,8 @@ def workers(dialogues):
 
 def test_blocks_follow_in_time_and_learn_from_earlier_dialogues_of_other_recommenders():
     rng = np.random.default_rng(0)
-    told = [bare(num, None if num % 7 == 0 else f"w{rng.integers(25)}", num) for num in range(200)]
-    sequences = [bare(1000 + num, None, num) for num in range(0, 200, 5)]
+    told = [bare(num, None if num % 7 == 0 else f"w{rng.integers(90)}", num) for num in range(200)]
+    sequences = [bare(1000 + num, None, num) for num in range(0, 200, 2)]
     mixed = [told[n] for n in rng.permutation(200)]
     parts = list(blend._parts(mixed, sequences, BlendConfig(), seed=0))
     assert len(parts) == 4
@@ -119,18 +119,16 @@ def test_a_sequence_without_a_time_is_in_no_block_that_might_be_earlier():
         assert "d1000" not in {d.dialogue_id for d in learnt}
 
 
-def test_a_block_that_nothing_may_be_learnt_for_is_passed_over():
-    assert list(blend._parts([bare(num, "the only one", num) for num in range(40)], [], BlendConfig(), seed=0)) == []
+def test_no_dialogues_no_parts():
     assert list(blend._parts([], [], BlendConfig(), seed=0)) == []
 
 
-def test_dialogues_of_one_recommender_are_refused_with_a_way_out(catalogue):
+@pytest.mark.parametrize("workers", [1, 5])
+@pytest.mark.parametrize("stacking", ["blocks", "folds"])
+def test_few_recommenders_who_hold_everything_are_no_hindrance(catalogue, workers, stacking):
     rng = np.random.default_rng(0)
-    alike = [replace(dialogue(num, rng), recommender_id=f"w{num % 5}") for num in range(60)]
-    with pytest.raises(DataError) as refused:
-        Blend.fit(catalogue, FitData(alike), QUICK)
-    assert "--set stacking=folds" in refused.value.hint
-    model = Blend.fit(catalogue, FitData(alike), BlendConfig(ranker="linear", stacking="folds"))
+    alike = [replace(dialogue(num, rng), recommender_id=f"w{num % workers}") for num in range(60)]
+    model = Blend.fit(catalogue, FitData(alike), BlendConfig(ranker="linear", stacking=stacking))
     assert len(model.log["parts"]) == 4
 
 
@@ -276,6 +274,7 @@ def test_what_no_signal_proposes_follows_by_popularity(fitted, monkeypatch):
     counts = fitted.signals.arrays["fallback"]
     wanted = [n for n in np.argsort(-counts, kind="stable").tolist() if n != 5]
     assert ranking.item_nums.tolist() == [5, *wanted]
+    assert (np.diff(ranking.scores) < 0).all()
     empty = fitted.rank([Context(())], 4)[0]
     assert empty.item_nums.tolist() == np.argsort(-counts, kind="stable")[:4].tolist()
 
@@ -362,6 +361,24 @@ def test_reasons_name_the_mention_and_the_word_behind_and_shares_sum_to_one(fitt
                         assert reason.evidence == ""
     assert by_kind["mention"] > 30
     assert by_kind["word"] > 30
+
+
+def test_shares_are_of_what_sets_an_item_off_from_the_mean_candidate(fitted, rows):
+    context = rows[0].context
+    found = blend._candidates(fitted.signals, Talk([context], fitted.signals.lexicon))
+    features = blend._features(found, fitted.floors, False)
+    parts = fitted.rankers[0].contributions(features, found.state, found.starts)
+    names = blend._columns(False)
+    for item in fitted.rank([context], 5)[0].item_nums.tolist():
+        apart = parts[found.items.tolist().index(item)] - parts.mean(axis=0)
+        gains = Counter()
+        for name, gain in zip(names, apart.tolist(), strict=True):
+            gains[blend._kind(name)] += gain
+        (reasons,) = fitted.explain(context, [item])
+        total = sum(gains[r.kind] for r in reasons)
+        for reason in reasons:
+            assert gains[reason.kind] > 0
+            assert reason.share == pytest.approx(gains[reason.kind] / total, abs=1e-4)
 
 
 def test_without_mentions_and_words_only_popularity_is_left(fitted):

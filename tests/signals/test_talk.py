@@ -8,16 +8,14 @@ from crscli.catalogue import Catalogue, Item
 from crscli.dialogue import Context, Dialogue, Link, Turn, merge_turns
 from crscli.signals.talk import Lexicon, Talk, terms_of, tokens, turn_tokens
 
-LETTERS = set("abcdefghijklmnopqrstuvwxyz0123456789")
-
 
 def slow_words(text):
-    """Runs of Latin letters and digits; an apostrophe holds if letters stand on both of its sides."""
+    """Runs of letters and digits; an apostrophe holds if letters stand on both of its sides."""
     words, word = [], ""
     text = text.lower().replace("\u2019", "'")
     for at, letter in enumerate(text):
         inside = letter == "'" and word and "'" not in word and text[at + 1 : at + 2].isalpha()
-        if letter in LETTERS or inside:
+        if letter.isalnum() or inside:
             word += letter
         else:
             words, word = words + [word] * bool(word), ""

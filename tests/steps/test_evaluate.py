@@ -74,7 +74,8 @@ def test_on_valid_nothing_is_learnt_from_valid_or_its_recommenders(workspace, tm
         turns = [{"role": role, "text": text, "items": items} for role, text, items in turns]
         return {"dialogue_id": f"d{num}", "split": split, "order": num, "recommender_id": worker, "turns": turns}
 
-    rows = [told(n, "train", "w1", "f7") for n in range(6)] + [told(n, "train", "w2", "f0") for n in range(6, 9)]
+    rows = [told(n, "train", "w1", "f7") for n in range(4)] + [told(n, "train", "w2", "f0") for n in range(4, 7)]
+    rows += [told(n, "train", "w3", "f1") for n in range(7, 9)]
     rows += [told(9, "train", "w1", "f5"), told(10, "test", "w9", "f7")]
     source = tiny.write_tiny(tmp_path / "source")
     tiny.write_lines(source / "dialogues.jsonl", rows)
