@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from crscli.errors import MachineError
 from crscli.progress import Progress, silent
@@ -85,16 +86,18 @@ class ListwiseRanker:
         ranker = cls(_initial([width, *hidden, 1], rng), np.stack([mean, spread]).astype(np.float32))
         optimiser = _Adam(ranker.weights)
         total = epochs * -(-len(rows) // batch)
-        for step, chosen in enumerate(_batches(rows, epochs, batch, rng), start=1):
-            taken, starts = lists.take(chosen)
-            inputs = ranker._inputs(lists.features[taken], lists.state[chosen], starts)
-            gradients = ranker._gradients(inputs, lists.labels[taken], lists.offsets[taken], starts, dropout, rng)
-            for gradient, weight in zip(gradients[::2], ranker.weights[::2], strict=True):
-                gradient += decay * weight
-            warm = min(1.0, step / (0.1 * total))
-            optimiser.step(gradients, learning_rate * warm * 0.5 * (1 + np.cos(np.pi * (step - 1) / total)))
-            if step % 50 == 0 or step == total:
-                progress("learning to rank", step, total)
+        # The products are small: threads that wait for each other on busy cores would take most of the time.
+        with threadpool_limits(limits=1, user_api="blas"):
+            for step, chosen in enumerate(_batches(rows, epochs, batch, rng), start=1):
+                taken, starts = lists.take(chosen)
+                inputs = ranker._inputs(lists.features[taken], lists.state[chosen], starts)
+                gradients = ranker._gradients(inputs, lists.labels[taken], lists.offsets[taken], starts, dropout, rng)
+                for gradient, weight in zip(gradients[::2], ranker.weights[::2], strict=True):
+                    gradient += decay * weight
+                warm = min(1.0, step / (0.1 * total))
+                optimiser.step(gradients, learning_rate * warm * 0.5 * (1 + np.cos(np.pi * (step - 1) / total)))
+                if step % 50 == 0 or step == total:
+                    progress("learning to rank", step, total)
         if not all(np.isfinite(weight).all() for weight in ranker.weights):
             raise MachineError("learning to rank diverged: a weight is not finite", "lower learning_rate")
         return ranker

@@ -7,6 +7,7 @@ on ReDial's validation split.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -190,11 +191,15 @@ class Blend:
         floors = _floors([c for c, _, _ in stacked])
         lists = _joined(stacked, floors, config.ranker)
         del stacked
-        options: dict[str, Any] = {"epochs": config.epochs, "learning_rate": config.learning_rate, "progress": progress}
+        options: dict[str, Any] = {"epochs": config.epochs, "learning_rate": config.learning_rate}
         if config.ranker == "mlp":
             options |= {"hidden": (64, 32), "dropout": (0.1, 0.2)}
         count = config.seeds if config.ranker == "mlp" else 1
-        rankers = [ListwiseRanker.fit(lists, seed=seed + num, **options) for num in range(count)]
+        rankers = []
+        for num in range(count):
+            label = f"learning to rank, {num + 1} of {count}"
+            told = partial(_labelled, progress, label)
+            rankers.append(ListwiseRanker.fit(lists, seed=seed + num, progress=told, **options))
         signals = JointSignals.fit(lexicon, _pool(dialogues, data.sequences), seed=seed)
         return cls(catalogue, signals, rankers, floors, log)
 
@@ -298,6 +303,10 @@ class Blend:
         if kind == "dialogues":
             return "" if talk.contexts[0].turns else None
         return ""
+
+
+def _labelled(progress: Progress, label: str, _: str, done: int, total: int | None) -> None:
+    progress(label, done, total)
 
 
 # ---- stacking -------------------------------------------------------------------------------------------------

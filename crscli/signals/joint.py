@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
+from threadpoolctl import threadpool_limits
 
 from crscli.catalogue import Catalogue
 from crscli.dialogue import Context, Dialogue, cut, merge_turns
@@ -144,7 +145,9 @@ class JointSignals:
             block = bags[start : start + 512].T.toarray()
             gram[:, start : start + 512] += s.words_weight**2 * (bags @ block)
         gram[np.diag_indices_from(gram)] += s.ridge
-        factor, _ = scipy.linalg.lapack.spotrf(np.asfortranarray(gram), lower=1, overwrite_a=1)
+        factor, info = scipy.linalg.lapack.spotrf(np.asfortranarray(gram), lower=1, overwrite_a=1)
+        if info:
+            raise ValueError(f"the joint matrix is not positive definite (LAPACK info {info}); raise the ridge")
         solved, _ = scipy.linalg.lapack.spotrs(factor, named.toarray(order="F"), lower=1, overwrite_b=1)
         # Half precision is what is saved: a loaded model then scores to the last bit like the fitted one.
         half = np.ascontiguousarray(solved).astype(np.float16)
@@ -367,10 +370,12 @@ def _svd(table: sp.csr_array, dimensions: int, seed: int) -> tuple[np.ndarray, n
     """Randomised truncated SVD (Halko et al. 2011): singular values (d,) and right vectors (d, columns)."""
     rng = np.random.default_rng(seed)
     width = min(dimensions + 10, *table.shape)
-    basis = np.linalg.qr(table @ rng.normal(size=(table.shape[1], width)).astype(np.float32))[0]
-    for _ in range(2):
-        basis = np.linalg.qr(table @ np.linalg.qr(table.T @ basis)[0])[0]
-    _, values, vectors = np.linalg.svd((table.T @ basis).T, full_matrices=False)
+    # QR of a tall matrix is many small products: threads on busy cores would wait for each other.
+    with threadpool_limits(limits=1, user_api="blas"):
+        basis = np.linalg.qr(table @ rng.normal(size=(table.shape[1], width)).astype(np.float32))[0]
+        for _ in range(2):
+            basis = np.linalg.qr(table @ np.linalg.qr(table.T @ basis)[0])[0]
+        _, values, vectors = np.linalg.svd((table.T @ basis).T, full_matrices=False)
     return values[:dimensions].astype(np.float32), vectors[:dimensions].astype(np.float32)
 
 
