@@ -2,11 +2,12 @@
 
 import inspect
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
 from enum import StrEnum
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,7 +76,7 @@ DatasetOption = Annotated[
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do it again even if nothing has changed.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be read and written; write nothing.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 
 _SHARED: dict[str, Any] = {
     "workspace": Annotated[
@@ -102,6 +103,14 @@ class Run:
         self.workspace = Workspace(workspace)
         self.console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
         self.offline = offline
+        # What a command to type next must repeat.
+        is_usual = workspace == _DEFAULTS["workspace"] or "CRS_WORKSPACE" in os.environ
+        self.place = "" if is_usual else f" --workspace {shlex.quote(str(workspace))}"
+
+    def check(self) -> None:
+        """Raise a MachineError if the workspace is a file."""
+        if self.workspace.root.exists() and not self.workspace.root.is_dir():
+            raise MachineError(f"workspace {self.workspace.root} is a file", "name a folder with --workspace")
 
     def dataset(self, given: str | None, model: str | None = None) -> str:
         """The dataset to work on; a choice that was not the user's is said aloud."""
@@ -120,7 +129,7 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         def run(**options: Any) -> None:
             shared = {key: options.pop(key) for key in _SHARED}
             with (prepared := Run(**shared)).console:
-                _report_errors(prepared.console, lambda: function(prepared, **options))
+                _report_errors(prepared.console, partial(_checked, function, prepared, options))
 
         own = list(inspect.signature(function).parameters.values())[1:]
         extra = [
@@ -134,6 +143,11 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         return run
 
     return register
+
+
+def _checked(function: Callable[..., None], run: Run, options: dict[str, Any]) -> None:
+    run.check()
+    function(run, **options)
 
 
 def _report_errors(console: Console, body: Callable[[], None]) -> None:
@@ -216,7 +230,7 @@ def fetch_dataset(
         ["split", "dialogues", "turns"], [[s, f"{n:,}", f"{made.turns[s]:,}"] for s, n in made.splits.items()]
     )
     if made.status == "written":
-        run.console.say(f"next: crs evaluate --dataset {made.dataset} --model popularity")
+        run.console.say(f"next: crs train --dataset {made.dataset} --model blend{run.place}")
 
 
 @command("train")
@@ -249,8 +263,9 @@ def train(
     """
     from crscli.steps.train import train as step
 
+    chosen = run.dataset(dataset)
     made = step(
-        run.workspace, dataset=run.dataset(dataset), model=model, run=run_name, config=config,
+        run.workspace, dataset=chosen, model=model, run=run_name, config=config,
         sets=tuple(sets or ()), refit=refit, seed=seed, force=force, dry_run=dry_run,
         progress=run.console.progress, say=run.console.say,
     )  # fmt: skip
@@ -258,12 +273,17 @@ def train(
         run.console.document(made.__dict__)
         return
     took = f" in {made.seconds:.0f} s" if made.status == "written" else ""
+    if made.status == "dry run":
+        reads = f"{chosen}/items, {chosen}/dialogues"
+        run.console.line(f"dry run: would read {reads}; fit on {' + '.join(made.fitted_on)}; write {made.path}")
+        run.console.table(["setting", "value"], [[k, v] for k, v in made.settings.items()], numbers=False)
+        return
     run.console.line(f"{made.run}: {made.status}{took}; fitted on {' + '.join(made.fitted_on)}; {made.path}")
     run.console.table(["setting", "value"], [[k, v] for k, v in made.settings.items()], numbers=False)
     for name, value in made.log.items():
         run.console.detail(f"{name}: {value}")
     if made.status == "written":
-        run.console.say(f"next: crs evaluate --model {made.run}")
+        run.console.say(f"next: crs evaluate --dataset {chosen} --model {made.run}{run.place}")
 
 
 @command("evaluate")
@@ -302,7 +322,7 @@ def evaluate(
     """
     from crscli.steps.evaluate import evaluate as step
 
-    names = models or []
+    names = list(dict.fromkeys(models or []))
     made = step(
         run.workspace, dataset=run.dataset(dataset, names[0] if names else None), models=names, protocol=protocol,
         split=split.value, exclude_mentioned=exclude_mentioned, candidates=candidates, limit=limit, run=run_name,
@@ -333,13 +353,13 @@ def status(run: Run, dataset: DatasetOption = None) -> None:
         run.console.line(f"workspace {run.workspace.root} is empty; start with: crs fetch-dataset --dataset sample")
         return
     run.console.table(
-        ["artifact", "state", "size", "finished (UTC)", "next"],
-        [
-            [s.artifact, s.state + (f": {s.why}" if s.why else ""), _size(s.size_bytes), s.finished, s.next_command]
-            for s in states
-        ],
+        ["artifact", "state", "size", "finished (UTC)"],
+        [[s.artifact, s.state + (f": {s.why}" if s.why else ""), _size(s.size_bytes), s.finished] for s in states],
         numbers=False,
     )
+    for state in states:
+        if state.next_command:
+            run.console.line(f"{state.artifact}: {state.next_command}{run.place}")
 
 
 @command("demo")
@@ -412,7 +432,7 @@ def protocols(run: Run) -> None:
     rows = []
     for name, p in PROTOCOLS.items():
         on = ", ".join(f"{corpus} ({form})" for corpus, form in p.accepts) or "any dataset"
-        counts = next(iter(p.expected.values()), {})
+        counts = next(iter(p.expected.values()), {}) if p.accepts else {}
         shown = f"{counts['rows']:,} / {counts['labels']:,}" if counts else ""
         rows.append([name, p.summary, on, shown, {"micro": "labels", "row": "rows"}[p.aggregate]])
     run.console.table(["protocol", "rows", "data", "test rows / labels", "mean over"], rows, numbers=False)

@@ -42,29 +42,46 @@ def resolve(
     types = get_type_hints(config_class)
     values: dict[str, Any] = dict(preset)
     if file is not None:
-        try:
-            values |= tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{file}: {error}", "give --config a TOML file of key = value lines") from None
+        values |= _read(file)
     environment = os.environ if environment is None else environment
-    for key in types:
-        if (text := environment.get(f"CRS_SET_{key.upper()}")) is not None:
-            values[key] = text
-    typed: set[str] = set()
-    for pair in sets:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise unknown_name("setting", pair, types, "write --set key=value")
-        values[key.strip()] = text.strip()
-        typed.add(key.strip())
-    for key in values:
+    texts = {key: environment.get(f"CRS_SET_{key.upper()}") for key in types}
+    values |= {key: text for key, text in texts.items() if text is not None}
+    typed = _pairs(sets, types)
+    values |= typed
+    fixed = {f.name for f in dataclasses.fields(config_class) if f.metadata.get("fixed")}  # type: ignore[arg-type]
+    for key, value in values.items():
         if key not in types:
             raise unknown_name("setting", key, types)
+        if key in fixed and value != preset.get(key, value):
+            raise UsageError(f"setting {key} makes the model what it is: not {value!r}", "choose another --model")
     try:
         return config_class(**{key: _convert(key, value, types[key], key in typed) for key, value in values.items()})
     except ValueError as error:  # a check of the dataclass itself
         kind = UsageError if typed else ConfigError
         raise kind(str(error), "crs train --model NAME --dry-run lists the settings") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The settings of a TOML file."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}", "check the path given with --config") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: {error}", "give --config a TOML file of key = value lines") from None
+
+
+def _pairs(sets: Sequence[str], types: Mapping[str, type]) -> dict[str, str]:
+    """The settings of key=value texts, the later of two counts."""
+    values = {}
+    for pair in sets:
+        key, equals, text = pair.partition("=")
+        if not equals and pair in types:
+            raise UsageError(f"setting {pair} has no value", f"write --set {pair}=VALUE")
+        if not equals:
+            raise unknown_name("setting", pair, types, "write --set key=value")
+        values[key.strip()] = text.strip()
+    return values
 
 
 def _convert(key: str, value: Any, wanted: type, typed: bool) -> Any:

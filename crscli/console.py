@@ -63,14 +63,10 @@ class Console(AbstractContextManager["Console"]):
         sys.stdout.write(json.dumps(_jsonable(value), ensure_ascii=False, indent=1) + "\n")
         sys.stdout.flush()
 
-    def table(
-        self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", numbers: bool = True
-    ) -> None:
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: bool = True) -> None:
         """Write a table; cells that look like numbers stand to the right."""
         self._end_bars()
-        table = Table(
-            title=plain(title) if title else None, title_justify="left", box=None, pad_edge=False, collapse_padding=True
-        )
+        table = Table(box=None, pad_edge=False, collapse_padding=True)
         for num, column in enumerate(columns):
             cells = [str(row[num]) for row in rows]
             right = numbers and num > 0 and bool(cells) and all(_is_number(c) for c in cells if c)

@@ -5,6 +5,7 @@ Intervals resample dialogues, since rows of one dialogue are not independent; mo
 Knows nothing about files or tables.
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -210,7 +211,6 @@ def compare(
         seed: of the signs.
     """
     found: list[tuple[str, str, str, float, float]] = []
-    rng = np.random.default_rng(seed)
     for first in range(len(predictions)):
         for second in range(first + 1, len(predictions)):
             ranks_a, of_dialogue = _units(predictions[first], aggregation, subset)
@@ -221,8 +221,10 @@ def compare(
                 function, k = metrics.METRICS[name]
                 difference = function(ranks_a, k) - function(ranks_b, k)
                 sums = np.bincount(of_dialogue, difference)
-                p_value = _sign_test(sums[sums != 0], draws, rng)
                 pair = predictions[first].model, predictions[second].model
+                # A pair's signs do not depend on which other models are in the report.
+                rng = np.random.default_rng([seed, zlib.crc32("/".join((*pair, name)).encode())])
+                p_value = _sign_test(sums[sums != 0], draws, rng)
                 found.append((*pair, name, float(difference.mean()), p_value))
     adjusted = holm([p for *_, p in found])
     return [Comparison(*row, adjusted=a) for row, a in zip(found, adjusted, strict=True)]

@@ -338,15 +338,14 @@ def _check(protocol: Protocol, counts: Mapping[str, int], key: tuple[str, str, s
     expected = dict(protocol.expected.get(key, {}))
     if not expected or counts["dialogues"] != expected["dialogues"]:
         return False
-    if own_list:
-        expected.pop("candidates", None)  # the user's choice
+    if own_list and protocol.candidates != "listed":
+        return False  # the user's own choice of candidates: another measurement
     wrong = [f"{what} {counts[what]:,} instead of {want:,}" for what, want in expected.items() if counts[what] != want]
     if wrong:
-        by_list = own_list and protocol.candidates == "listed"
         raise DataError(
             f"protocol {protocol.name} on {key[0]} ({key[1]}, {key[2]}): {'; '.join(wrong)}",
             "the list given with --candidates is not the one the protocol was counted with, or the data differ"
-            if by_list
+            if own_list
             else "the data differ from the published ones: fetch the dataset again from the original files",
         )
     return True

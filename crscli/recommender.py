@@ -113,8 +113,8 @@ class Fittable(Protocol):
         ...
 
     @classmethod
-    def load(cls, directory: Path, catalogue: Catalogue) -> Self:
-        """Read what `save` wrote; the catalogue must be the one it was fitted on."""
+    def load(cls, directory: Path, catalogue: Catalogue, config: Any) -> Self:
+        """Read what `save` wrote; catalogue and settings must be those it was fitted with."""
         ...
 
 

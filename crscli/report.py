@@ -30,12 +30,21 @@ def header(
         "split": test_set.split,
         "counts": dict(test_set.counts),
         "counts_checked": test_set.checked,
+        "comparable": _is_comparable(test_set, params),
         "limit": params["limit"],
         "exclude_mentioned": params["exclude_mentioned"],
         "selection_split": "valid",
         "seed": seed,
         "bootstrap_draws": params["draws"],
     }
+
+
+def _is_comparable(test_set: TestSet, params: Mapping[str, Any]) -> bool:
+    """Whether published figures of the protocol may stand beside these: the same rows, candidates and exclusions."""
+    protocol = test_set.protocol
+    own_candidates = params["candidates_file"] is not None and protocol.candidates != "listed"
+    whole = params["limit"] is None and test_set.split == "test" and (test_set.checked or not protocol.expected)
+    return whole and not own_candidates and not params["exclude_mentioned"]
 
 
 def build(
@@ -60,8 +69,7 @@ def build(
         }
         for f in figures
     }
-    comparable = head["limit"] is None and head["split"] == "test" and not head["exclude_mentioned"]
-    published = published_figures(head["protocol"]["name"]) if comparable else []
+    published = published_figures(head["protocol"]["name"]) if head["comparable"] else []
     return {**head, "models": models, "comparisons": [asdict(c) for c in comparisons], "published": published}
 
 
@@ -145,7 +153,8 @@ def published_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str
 def caption(report: Mapping[str, Any]) -> list[str]:
     """Lines that say what the table shows: protocol, counts, candidates, what is known and not known of it."""
     c, protocol = report["counts"], report["protocol"]
-    checked = "counts as published" if report["counts_checked"] else "counts not checked: no complete published data"
+    checked = "counts as published" if report["counts_checked"] else "no published counts for these rows"
+    chosen = "nothing was chosen on test" if report["split"] == "test" else "settings are chosen on valid: it flatters"
     what = {"micro": "labels", "row": "rows"}[report["aggregate"]]
     lines = [
         f"{report['dataset']} {report['split']}, protocol {protocol['name']}: {protocol['summary']}",
@@ -153,7 +162,7 @@ def caption(report: Mapping[str, Any]) -> list[str]:
         f"{c['candidates']:,} candidates of {c['items']:,} items, "
         f"{c['labels_outside_candidates']:,} labels outside them",
         f"means over {what}; 95 % bootstrap intervals over dialogues ({report['bootstrap_draws']} draws, "
-        f"seed {report['seed']}); settings chosen on {report['selection_split']}, never on test; items of the context "
+        f"seed {report['seed']}); {chosen}; items of the context "
         f"{'excluded from' if report['exclude_mentioned'] else 'left in'} the rankings",
     ]
     if report["limit"] is not None:
@@ -201,7 +210,7 @@ def latex(report: Mapping[str, Any]) -> str:
             if value == max(values) and value >= 0:
                 row[num] = rf"\textbf{{{row[num]}}}"
     body = " \\\\\n".join(" & ".join(row) for row in cells)
-    text = " ".join(caption(report)).translate(_LATEX)
+    text = ". ".join(caption(report)).translate(_LATEX)
     return (
         "\\begin{table}\n\\centering\n"
         f"\\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}\n\\hline\n"

@@ -71,6 +71,7 @@ _REPORT = _object(
     split={"enum": ["valid", "test"]},
     counts={**_map(_COUNT), "description": "dialogues, rows, labels, candidates, labels_outside_candidates, ..."},
     counts_checked={"type": "boolean", "description": "the counts were held against the published ones and are equal"},
+    comparable={"type": "boolean", "description": "published figures of the protocol may stand beside these"},
     limit={"type": ["integer", "null"], "description": "not null: only the first rows, comparable to nothing"},
     exclude_mentioned={"type": "boolean"},
     selection_split={"const": "valid"},

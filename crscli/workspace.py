@@ -37,7 +37,6 @@ WITH_RUNS = ("models", "reports")
 PROVENANCE = "provenance.json"
 _RECORDED = {"step", "params", "inputs", "seeds", "fingerprint", "digest", "outputs", "versions", "finished", "notes"}
 _VERSIONS = ("numpy", "scipy", "pyarrow", "bm25s")
-_ALWAYS_VERIFIED_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -120,11 +119,8 @@ class Artifact:
         """A digest over the output hashes alone: a step repeated with the same result changes nothing after it."""
         return self.provenance()["digest"]
 
-    def open(self, *, verify: bool = False) -> Path:
+    def open(self) -> Path:
         """Its directory, after a check that every file is whole.
-
-        Args:
-            verify: hash files past 100 MB too; smaller ones are always hashed.
 
         Raises:
             ArtifactMissing: it is not there.
@@ -136,7 +132,7 @@ class Artifact:
             again = f"run again: {self._maker} --force"
             if found != record["bytes"]:
                 raise ChecksumError(f"{file}: {record['bytes']} bytes expected, found {found}", again)
-            if (verify or record["bytes"] < _ALWAYS_VERIFIED_BYTES) and file_digest(file) != record["sha256"]:
+            if file_digest(file) != record["sha256"]:
                 raise ChecksumError(f"{file} has other bytes than when it was written", again)
         return self.path
 

@@ -222,9 +222,8 @@ def test_a_pipe_gets_whole_lines(crs, tiny_workspace):
     crs("evaluate", *(f"--model={long}{num}" for num in range(4)), "--run", "wide", "--draws", 20, "-w", tiny_workspace)
     crs("train", "-m", "ease", "--run", f"{long}0", "--set", "ridge=3", "--force", "-w", tiny_workspace)
     lines = crs("status", "-w", tiny_workspace).stdout.splitlines()
-    line = next(text for text in lines if text.startswith("tiny/reports/wide"))
-    assert "stale: " in line
-    assert f"--model {long}3" in line
+    assert "stale: " in next(text for text in lines if text.startswith("tiny/reports/wide "))
+    assert f"--model {long}3" in next(text for text in lines if text.startswith("tiny/reports/wide: crs evaluate"))
 
 
 def test_a_closed_pipe_ends_quietly():
@@ -351,8 +350,10 @@ def test_a_stale_run_is_not_measured(crs, tiny_workspace, tmp_path):
     crs("fetch-dataset", "-d", "jsonl", "--from", less, "--name", "tiny", "-w", tiny_workspace)
     result = crs("evaluate", "-m", "cooccurrence", "-w", tiny_workspace, code=3)
     assert "is stale" in result.stderr
-    command = re.search(r"crs (train .*)", result.stderr).group(1).split()
-    crs(*command, "-w", tiny_workspace)
+    assert "hint: crs status --dataset tiny" in result.stderr
+    shown = crs("status", "--dataset", "tiny", "-w", tiny_workspace).stdout
+    command = re.search(r"^tiny/models/cooccurrence: crs (train .*)$", shown, re.MULTILINE).group(1).split()
+    crs(*command)
     crs("evaluate", "-m", "cooccurrence", "-w", tiny_workspace)
 
 
@@ -397,9 +398,9 @@ def test_other_exit_codes(crs, tiny_workspace, args, code):
 def test_a_file_as_workspace_ends_with_seven(crs, tiny_source, tmp_path):
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     fetch = ("fetch-dataset", "-d", "jsonl", "--from", tiny_source, "--name", "tiny", "-w", tmp_path / "file")
-    assert "cannot write" in crs(*fetch, code=7).stderr
-    result = crs("doctor", "-w", tmp_path / "file", code=7)
-    assert "is no folder" in result.stderr
+    assert "is a file" in crs(*fetch, code=7).stderr
+    for command in ("doctor", "status", "demo"):
+        assert "is a file" in crs(command, "-w", tmp_path / "file", code=7).stderr
 
 
 # ---- what the steps do --------------------------------------------------------------------------------------------
@@ -573,7 +574,7 @@ def test_titles_are_printed_as_data(capsys):
         console.detail(title)
         console.error(title, title)
         console.progress(title, 1, None)
-        console.table([title, "n"], [[title, 1.0]], title=title)
+        console.table([title, "n"], [[title, 1.0], [title, 2.0]])
     out, err = capsys.readouterr()
     for stream, count in ((out, 4), (err, 4)):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", stream)

@@ -86,9 +86,11 @@ def test_a_key_like_no_other_gets_the_list():
 
 
 def test_a_set_without_a_value_is_refused():
-    with pytest.raises(UsageError, match="'ridge'") as caught:
+    with pytest.raises(UsageError, match="setting ridge has no value") as caught:
         resolve(Settings, {}, sets=["ridge"], environment={})
-    assert "write --set key=value" in caught.value.hint
+    assert caught.value.hint == "write --set ridge=VALUE"
+    with pytest.raises(UsageError, match="'rigde'"):
+        resolve(Settings, {}, sets=["rigde"], environment={})
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def digests(root, name):
     """Of a step's complete artifacts, each whole."""
     found = [a for a in Workspace(root).artifacts("tiny") if a.kind in STEPS[name]]
     for artifact in found:
-        artifact.open(verify=True)
+        artifact.open()
     return {artifact.kind: artifact.digest for artifact in found}
 
 

@@ -206,8 +206,8 @@ def test_right_counts_are_checked_and_partial_data_are_not():
     assert not rows(PLAIN, talk("s:", "r:ab")).checked
 
 
-def test_a_users_own_list_of_candidates_is_no_difference_of_the_data():
-    assert rows(EXPECTS, talk("s:", "r:ab"), listed=np.array([0, 1])).checked
+def test_a_users_own_list_of_candidates_is_another_measurement_and_no_difference_of_the_data():
+    assert not rows(EXPECTS, talk("s:", "r:ab"), listed=np.array([0, 1])).checked
     with pytest.raises(DataError, match="labels 1 instead of 2") as caught:
         rows(replace(EXPECTS, candidates="listed"), talk("s:", "r:ab"), listed=np.array([0]))
     assert "--candidates" in caught.value.hint

@@ -16,7 +16,7 @@ def built():
     dialogues = [Dialogue(str(n), turns) for n in range(5)]
     test_set = select(PROTOCOLS["turns"], {"test": dialogues}, "test", catalogue, corpus="x", form="jsonl")
     head = report.header(
-        "x", "x", "jsonl", test_set, {"limit": 5, "exclude_mentioned": False, "draws": 20, "asked": []}, 0
+        "x", "x", "jsonl", test_set, {"limit": 5, "exclude_mentioned": False, "draws": 20, "asked": [], "candidates_file": None}, 0
     )
     models = [
         evaluation.Predictions(name, test_set, [np.array([rank])] * 5, [np.array([0])] * 5, False)

@@ -22,7 +22,6 @@ class DatasetSpec:
     citation: str
     forms: dict[str, DatasetForm]
     downloads: tuple[tuple[str, str, str | None], ...] = ()
-    files: str = ""
 
 
 _INSPIRED_AT = "https://raw.githubusercontent.com/sweetpeach/Inspired/master/data"

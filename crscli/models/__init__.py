@@ -77,6 +77,6 @@ def model_spec(name: str) -> ModelSpec:
 
 
 def model_class(name: str) -> Any:
-    """Import the class of a model."""
+    """Import the class of a model: a Recommender and Fittable with a `config_class` (crscli.recommender)."""
     module, _, attribute = model_spec(name).target.partition(":")
     return getattr(import_module(module), attribute)

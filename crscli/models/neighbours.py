@@ -4,7 +4,7 @@ Where the signal is silent, and between equal scores, popularity decides.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,7 +22,8 @@ from crscli.signals.words import Bm25, Neighbours
 class SignalConfig:
     """Settings of the single-signal models; each signal reads its own."""
 
-    signal: str = "cooccurrence"
+    signal: str = field(default="cooccurrence", metadata={"fixed": True})
+    """Which signal ranks; the model's name decides it."""
     decay: float = 0.85
     """Weight of a mention relative to the next newer one (cooccurrence, ease)."""
     shrinkage: float = 10.0

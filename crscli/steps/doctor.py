@@ -1,5 +1,6 @@
 """doctor: versions, devices, threads and disk, for a look at a machine and for bug reports."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -44,12 +45,11 @@ def doctor(workspace_: Workspace) -> dict[str, Any]:
 
 
 def _optional_versions() -> dict[str, str]:
+    """Libraries that are used where they are there."""
     found = {}
     for name in _OPTIONAL:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
     return found
 
 

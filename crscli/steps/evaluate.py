@@ -25,6 +25,7 @@ from crscli.workspace import Artifact, Recipe, Workspace
 
 STEP_FORMAT = 1
 TRIVIAL = ("copy", "popularity", "copy-popularity")
+DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def evaluate(
     limit: int | None = None,
     run: str | None = None,
     formats: Sequence[str] = (),
-    draws: int = 1000,
+    draws: int = DRAWS,
     seed: int = 0,
     force: bool = False,
     dry_run: bool = False,
@@ -90,6 +91,8 @@ def evaluate(
         "split": split,
         "exclude_mentioned": exclude_mentioned,
         "candidates": _digest(test_set),
+        "candidates_file": None if candidates is None else str(candidates),
+        "seed": seed,
         "limit": limit,
         "draws": draws,
         "formats": sorted(formats),
@@ -97,14 +100,14 @@ def evaluate(
     inputs = data.inputs | {a.name: a.digest for a in runs.values() if a}
     recipe = Recipe("evaluate", STEP_FORMAT, params, inputs, {"seed": seed})
     artifact = workspace_.artifact(dataset, "reports", run or _report_name(params, models))
-    if not force and artifact.is_current(recipe):
-        saved = json.loads((artifact.path / "metrics.json").read_text(encoding="utf-8"))
-        return Evaluated(saved, artifact.path, "up to date")
     if limit is not None:
         test_set = _first_rows(test_set, limit)
     head = report.header(data.name, data.corpus, data.form, test_set, params, seed)
     if dry_run:
         return Evaluated(head, artifact.path, "dry run")
+    if not force and artifact.is_current(recipe):
+        saved = json.loads((artifact.path / "metrics.json").read_text(encoding="utf-8"))
+        return Evaluated(saved, artifact.path, "up to date")
     made, predictions = _measured(head, data, runs, test_set, progress, say)
     with workspace.write(artifact, recipe) as directory:
         write_json(directory / "metrics.json", made)
@@ -152,6 +155,8 @@ def _check_options(split: str, limit: int | None, formats: Sequence[str]) -> Non
 
 def _run_of(workspace_: Workspace, dataset: str, name: str) -> Artifact | None:
     """The run to load for a name; None if the model is fitted on the spot."""
+    if name in TRIVIAL:
+        return None
     artifact = find_run(workspace_, dataset, name)
     if artifact is None and model_spec(name).needs_run:
         raise ArtifactMissing(
@@ -181,6 +186,8 @@ def _recommender(
     """Load a run, or fit a count-based model for this split."""
     if artifact is not None:
         recommender, record = load_run(artifact, data)
+        if artifact.run != name:
+            say(f"{name}: run {artifact.run}, the newest of this model")
         if split in record["fitted_on"]:
             raise UsageError(
                 f"run '{artifact.name}' has learnt from {split}: its figures there would mean nothing",
@@ -209,6 +216,9 @@ def _report_name(params: dict[str, Any], models: Sequence[str]) -> str:
         joined = joined[:40] + "+" + hashlib.sha256(joined.encode()).hexdigest()[:8]
     parts = [params["protocol"], params["split"], joined]
     parts += ["excluded"] if params["exclude_mentioned"] else []
+    parts += [f"of-{params['candidates'][:8]}"] if params["candidates_file"] else []
+    parts += [f"draws{params['draws']}"] if params["draws"] != DRAWS else []
+    parts += [f"seed{params['seed']}"] if params["seed"] else []
     parts += [f"first{params['limit']}"] if params["limit"] else []
     return ".".join(parts)
 

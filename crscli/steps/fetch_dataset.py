@@ -16,7 +16,7 @@ from crscli.datasets.source import Source
 from crscli.dialogue import Dialogue, save_dialogues
 from crscli.errors import DataError, UsageError
 from crscli.progress import Progress, Say, silent
-from crscli.workspace import Recipe, Workspace
+from crscli.workspace import Artifact, Recipe, Workspace
 
 STEP_FORMAT = 1
 SAMPLE = Path(datasets.__file__).parent / "sample"
@@ -106,6 +106,8 @@ def fetch_dataset(
     if dataset != "jsonl" and corpus.name != dataset:
         raise DataError(f"{place}: these are files of {corpus.name}, not of {dataset}", f"use --dataset {corpus.name}")
     facts = {"valid_from_train": _cut(corpus, valid, valid_share, seed)} | _facts(corpus, name, bad)
+    if dialogues.exists() and not force:
+        _refuse_another_dataset(dialogues, dataset, form)
     if dry_run:
         return _fetched(facts, name, dataset, form, "dry run")
     # Both are complete before either is put in place: a full disk leaves the old ones together.
@@ -116,7 +118,20 @@ def fetch_dataset(
         Catalogue(corpus.items).save(item_folder / "items.parquet")
         for split, content in _contents(corpus).items():
             save_dialogues(content, dialogue_folder / f"{split}.jsonl")
+    stale = [a.name for a in workspace_.artifacts(name) if a.kind not in (items.kind, dialogues.kind)]
+    if stale:
+        say(f"made from the former version, and stale if it differs: {', '.join(stale)} (crs status)")
     return _fetched(facts, name, dataset, form, "written")
+
+
+def _refuse_another_dataset(dialogues: Artifact, dataset: str, form: str) -> None:
+    """A dataset of the same name but of another source is somebody's work: it is not replaced in passing."""
+    before = dialogues.provenance()["params"]
+    if (before["dataset"], before["form"]) != (dataset, form):
+        raise UsageError(
+            f"'{dialogues.dataset}' holds {before['dataset']} in the form {before['form']}, not {dataset} ({form})",
+            "keep both with --name NAME, or replace it with --force",
+        )
 
 
 def _fetched(facts: Mapping[str, Any], name: str, dataset: str, form: str, status: str) -> Fetched:

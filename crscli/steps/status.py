@@ -151,6 +151,7 @@ def _evaluate_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
     options += [f"--protocol {params['protocol']}"]
     options += [f"--split {params['split']}"] if params["split"] != "test" else []
     options += ["--exclude-mentioned"] if params["exclude_mentioned"] else []
+    options += [f"--candidates {params['candidates_file']}"] if params["candidates_file"] else []
     options += [f"--limit {params['limit']}"] if params["limit"] else []
     options += [f"--format {name}" for name in params["formats"]]
     options += [f"--draws {params['draws']}"] if params["draws"] != 1000 else []

@@ -12,7 +12,7 @@ from crscli.catalogue import Catalogue
 from crscli.datasets.corpus import SPLITS
 from crscli.dialogue import Dialogue, load_dialogues
 from crscli.errors import ArtifactMissing, UsageError
-from crscli.models import model_class, model_spec
+from crscli.models import MODELS, model_class, model_spec
 from crscli.progress import Progress, Say, silent
 from crscli.recommender import FitData
 from crscli.workspace import Artifact, Recipe, Workspace
@@ -125,6 +125,10 @@ def train(
         UsageError: a run of that name was made with other settings.
     """
     spec, model_type = model_spec(model), model_class(model)
+    if run is not None and run != model and run in MODELS:
+        raise UsageError(
+            f"run name {run!r} is the name of another model", f"take another one, such as --run {model}-{run}"
+        )
     settings = configuration.resolve(model_type.config_class, spec.preset, file=config, sets=sets)
     artifact = workspace_.artifact(dataset, "models", run or model)
     data = read_dataset(workspace_, dataset)
@@ -192,8 +196,7 @@ def load_run(artifact: Artifact, data: DatasetInputs) -> tuple[Any, dict[str, An
     if stale:
         raise ArtifactMissing(
             f"run '{artifact.name}' is stale: it was made from another version of {', '.join(stale)}",
-            f"run: crs train --dataset {artifact.dataset} --model {artifact.provenance()['params']['model']}"
-            f" --run {artifact.run} --force",
+            f"crs status --dataset {artifact.dataset} shows the command that renews it with its settings",
         )
     folder = artifact.open()
     record = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from crscli.workspace import Workspace
 
 def test_the_machine_is_described_and_nothing_is_made(tmp_path):
     facts = doctor(Workspace(tmp_path / "a" / "b"))
-    assert facts["versions"].keys() >= {"crs", "python", "numpy", "torch"}
+    assert facts["versions"].keys() >= {"crs", "python", "numpy", "scipy"}
     assert facts["cores"] >= 1
     assert facts["memory_bytes"] > 1e8
     assert facts["devices"][0] == "cpu"
