@@ -51,7 +51,7 @@ def read(source: Source, *, bad: BadRows, sequences: bool = False) -> Corpus:
 
 def _dialogues(source: Source, name: str, bad: BadRows) -> Iterator[Dialogue]:
     required = ("dialog_id", "turn_id", "speaker", "text", "movies")
-    rows = read_csv(source, name, required=required, delimiter="\t", quoted=False)
+    rows = read_csv(source, name, bad, required=required, delimiter="\t", quoted=False)
     for dialogue_id, group in groupby(rows, key=lambda pair: pair[1]["dialog_id"]):
         turns = []
         for line, row in group:

@@ -4,6 +4,7 @@ Files: `items.jsonl` or `items.csv`; `dialogues.jsonl` with a `split` on each li
 and `test.jsonl`. Each may be gzipped.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ ALLOW = (*ITEM_FILES, ONE_FILE, *SPLIT_FILES.values())
 
 _LISTS = ("genres", "directors", "cast", "keywords")
 _YEARS = range(1800, 2200)
+_ITEM_FIELDS = {"item_id", "title", "year", "plot", *_LISTS}
+_DIALOGUE_FIELDS = {"dialogue_id", "split", "order", "recommender_id", "turns"}
 
 
 def read(source: Source, *, bad: BadRows, sequences: bool = False, name: str = "jsonl") -> Corpus:
@@ -31,16 +34,17 @@ def read(source: Source, *, bad: BadRows, sequences: bool = False, name: str = "
     """
     if sequences:
         raise DataError("the plain schema has no mention sequences", "leave out --sequences")
-    items = _items(source, bad)
     notes: list[str] = []
+    items = _items(source, bad, notes)
     names = {i.item_id: (i.name, i.title) for i in items}
     splits: dict[str, list[Dialogue]] = {}
+    unknown: Counter[str] = Counter()
     if source.has(ONE_FILE):
-        for split, dialogue in _dialogues(source, ONE_FILE, names, bad):
+        for split, dialogue in _dialogues(source, ONE_FILE, names, bad, unknown):
             splits.setdefault(split or "train", []).append(dialogue)
     for split, file in SPLIT_FILES.items():
         if source.has(file):
-            splits.setdefault(split, []).extend(d for _, d in _dialogues(source, file, names, bad))
+            splits.setdefault(split, []).extend(d for _, d in _dialogues(source, file, names, bad, unknown))
     if not any(splits.values()):
         raise DataError(
             f"{source.path}: no dialogues; expected {ONE_FILE} or {', '.join(SPLIT_FILES.values())}",
@@ -48,11 +52,15 @@ def read(source: Source, *, bad: BadRows, sequences: bool = False, name: str = "
         )
     splits = {split: distinct(dialogues, notes, split) for split, dialogues in splits.items()}
     check_splits_apart(splits)
+    notes += [f"field {key!r} of {count} dialogues is unknown and was passed over" for key, count in unknown.items()]
     return Corpus(name, "jsonl", items, splits, notes=notes)
 
 
-def _items(source: Source, bad: BadRows) -> list[Item]:
-    file = next((name for name in ITEM_FILES if source.has(name)), None)
+def _items(source: Source, bad: BadRows, notes: list[str]) -> list[Item]:
+    present = [name for name in ITEM_FILES if source.has(name)]
+    file = present[0] if present else None
+    if len(present) > 1:
+        notes.append(f"{', '.join(present[1:])} was not read: {file} is there")
     if file is None:
         raise DataError(
             f"{source.path}: no item list; expected {' or '.join(ITEM_FILES)}",
@@ -60,12 +68,14 @@ def _items(source: Source, bad: BadRows) -> list[Item]:
         )
     rows: Iterator[tuple[int, Mapping[str, Any]]]
     if file.endswith(".csv"):
-        rows = read_csv(source, file, required=("item_id", "title"))
+        rows = read_csv(source, file, bad, required=("item_id", "title"))
     else:
         rows = read_json_lines(source, file, bad)
     items: dict[str, Item] = {}
+    unknown: Counter[str] = Counter()
     for line, row in rows:
         try:
+            unknown.update(row.keys() - _ITEM_FIELDS)
             item = _item(row)
             if item.item_id in items:
                 raise ValueError(f"item_id {item.item_id!r} occurs twice")
@@ -74,6 +84,7 @@ def _items(source: Source, bad: BadRows) -> list[Item]:
             bad.refuse(DataError(str(error), path=source.place(file), line=line))
     if not items:
         raise DataError("no items", path=source.place(file))
+    notes += [f"{file}: field {key!r} of {count} rows is unknown and was passed over" for key, count in unknown.items()]
     return list(items.values())
 
 
@@ -120,10 +131,11 @@ def _list(row: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def _dialogues(
-    source: Source, file: str, names: Mapping[str, tuple[str, ...]], bad: BadRows
+    source: Source, file: str, names: Mapping[str, tuple[str, ...]], bad: BadRows, unknown: Counter[str]
 ) -> Iterator[tuple[str | None, Dialogue]]:
     for line, row in read_json_lines(source, file, bad):
         try:
+            unknown.update(row.keys() - _DIALOGUE_FIELDS)
             split = row.get("split")
             if split not in (None, *SPLIT_FILES):
                 raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLIT_FILES)}")
@@ -163,6 +175,8 @@ def _turn(turn: Any, names: Mapping[str, tuple[str, ...]]) -> Turn:
     if role not in ROLES:
         raise ValueError(f"unknown role {role!r}; known: {', '.join(ROLES)}")
     text = turn.get("text")
+    if text is None:
+        raise ValueError("no text")
     if not isinstance(text, str):
         raise ValueError(f"text is {type(text).__name__}, not text")
     links = [_link(x, text) for x in _listed(turn, "links")]

@@ -116,13 +116,20 @@ def read_json_lines(
 
 
 def read_csv(
-    source: Source, name: str, *, required: Sequence[str], delimiter: str = ",", quoted: bool = True
+    source: Source,
+    name: str,
+    bad: BadRows | None = None,
+    *,
+    required: Sequence[str],
+    delimiter: str = ",",
+    quoted: bool = True,
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a table with a header line, every value as the text it is ("None", "NA" and "300" are titles).
 
     Args:
         source: holds the file.
         name: of the file.
+        bad: what to do with rows of another number of values; by default the first one ends the reading.
         required: columns that must be there.
         delimiter: between the values of a row.
         quoted: whether quotation marks enclose values.
@@ -133,6 +140,7 @@ def read_csv(
     Raises:
         DataError: no header, a missing column, or a row with another number of values.
     """
+    bad = bad or BadRows()
     place = source.place(name)
     csv.field_size_limit(MAX_LINE)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
@@ -155,7 +163,9 @@ def read_csv(
             if not row:
                 continue
             if len(row) != len(header):
-                raise DataError(f"{len(header)} values expected, found {len(row)}", path=place, line=reader.line_num)
+                wrong = f"{len(header)} values expected, found {len(row)}"
+                bad.refuse(DataError(wrong, path=place, line=reader.line_num))
+                continue
             yield reader.line_num, dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise DataError(

@@ -274,7 +274,7 @@ def test_a_repeated_dialogue_is_read_once_and_a_different_one_of_its_id_refused(
         (talk(1, order="5"), "order '5' is no whole number"),
         (talk(1, order=True), "order True is no whole number"),
         (turn(5), "turn 1: text is int, not text"),
-        (turn(None), "turn 1: text is NoneType, not text"),
+        (turn(None), "turn 1: no text"),
         ({"dialogue_id": "d", "turns": [{"role": "seeker", "text": "x"}, "y"]}, "turn 2: is no object"),
         (turn("x", role="user"), "turn 1: unknown role 'user'; known: seeker, recommender"),
         (turn("x", role=None), "turn 1: unknown role None"),
