@@ -15,9 +15,8 @@ def built():
     turns = (Turn("seeker", "x"), Turn("recommender", "y", (Link("item", "1"),)))
     dialogues = [Dialogue(str(n), turns) for n in range(5)]
     test_set = select(PROTOCOLS["turns"], {"test": dialogues}, "test", catalogue, corpus="x", form="jsonl")
-    head = report.header(
-        "x", "x", "jsonl", test_set, {"limit": 5, "exclude_mentioned": False, "draws": 20, "asked": [], "candidates_file": None}, 0
-    )
+    params = {"limit": 5, "exclude_mentioned": False, "draws": 20, "asked": [], "candidates_file": None}
+    head = report.header("x", "x", "jsonl", test_set, params, 0)
     models = [
         evaluation.Predictions(name, test_set, [np.array([rank])] * 5, [np.array([0])] * 5, False)
         for name, rank in (("a_1", 1), ("b|2", 3))
