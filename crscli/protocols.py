@@ -257,7 +257,8 @@ def select(
         DataError: the data are complete but the counts differ.
     """
     if split not in splits:
-        raise UsageError(f"no {split} split in this dataset", f"there is: {', '.join(splits)}; --split valid measures on valid")
+        there = f"there is: {', '.join(splits)}; --split valid measures on valid"
+        raise UsageError(f"no {split} split in this dataset", there)
     if protocol.needs_list(form) and listed is None:
         raise UsageError(
             f"protocol {protocol.name} ranks the films of a list",

@@ -646,7 +646,8 @@ def test_a_bug_of_ours_is_a_traceback(crs, monkeypatch):
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 from crscli.models.neighbours import SignalModel
 def save(self, directory):
     (directory / "half.txt").write_text("half")
