@@ -86,8 +86,9 @@ class ListwiseRanker:
         ranker = cls(_initial([width, *hidden, 1], rng), np.stack([mean, spread]).astype(np.float32))
         optimiser = _Adam(ranker.weights)
         total = epochs * -(-len(rows) // batch)
-        # The products are small: threads that wait for each other on busy cores would take most of the time.
-        with threadpool_limits(limits=1, user_api="blas"):
+        # The products are small: threads that wait for each other on busy cores would take most of the time. Some
+        # builds of OpenBLAS raise the flag of an invalid value for finite products; the check below is on the values.
+        with threadpool_limits(limits=1, user_api="blas"), np.errstate(invalid="ignore"):
             for step, chosen in enumerate(_batches(rows, epochs, batch, rng), start=1):
                 taken, starts = lists.take(chosen)
                 inputs = ranker._inputs(lists.features[taken], lists.state[chosen], starts)

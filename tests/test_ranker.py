@@ -3,6 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from crscli.errors import MachineError
 from crscli.ranker import Lists, ListwiseRanker, segments, softmax
 
 LINEAR: dict = {}
@@ -281,3 +282,12 @@ def test_sampled_wrong_candidates_with_offsets_rank_nearly_like_all_of_them():
     place = (features, state, every.starts)
     assert np.corrcoef(of_all.scores(*place), of_some.scores(*place))[0, 1] > 0.99
     assert slow_loss(of_some, every) < slow_loss(of_all, every) + 0.02
+
+
+def test_a_fit_that_diverges_is_told():
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(MachineError, match="a weight is not finite") as caught,
+    ):
+        ListwiseRanker.fit(planted(rows=60), learning_rate=float("inf"))
+    assert caught.value.hint == "lower learning_rate"

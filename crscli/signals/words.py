@@ -14,11 +14,6 @@ from crscli.catalogue import Catalogue
 from crscli.dialogue import Context, Dialogue, Example, cut
 
 
-def words_of(text: str) -> list[str]:
-    """Lower-case words and numbers of a text."""
-    return ["".join(c for c in w if c.isalnum()) for w in text.lower().replace("'", "").split()]
-
-
 class Bm25:
     """Words of the dialogue against the text of each item (title, year and whatever metadata there is).
 
@@ -56,7 +51,9 @@ class Bm25:
 
 
 def _tokens(text: str) -> list[str]:
-    return [w for w in words_of(text) if w]
+    """Lower-case words and numbers of a text, without apostrophes and other marks inside them."""
+    words = ("".join(c for c in word if c.isalnum()) for word in text.lower().split())
+    return [word for word in words if word]
 
 
 class Neighbours:

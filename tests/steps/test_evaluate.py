@@ -5,9 +5,10 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 
-from crscli.errors import ArtifactMissing
+from crscli.errors import ArtifactMissing, UsageError
 from crscli.steps.evaluate import TRIVIAL, evaluate
 from crscli.steps.fetch_dataset import fetch_dataset
+from crscli.steps.train import train
 from crscli.workspace import Workspace
 
 
@@ -121,3 +122,33 @@ def test_a_second_run_is_up_to_date_until_something_that_matters_changes(workspa
     assert measure(workspace, "ease", run="r", seed=1).status == "up to date"
     monkeypatch.setenv("CRS_SET_RIDGE", "3")  # a model that is fitted on the spot takes its settings from there
     assert measure(workspace, "ease", run="r", seed=1).status == "written"
+
+
+def test_own_candidates_mark_the_report(workspace, tmp_path):
+    listed = tmp_path / "listed.txt"
+    listed.write_text("f0\nf2\n", encoding="utf-8")
+    whole, some = measure(workspace, "ease"), measure(workspace, "ease", candidates=listed)
+    assert some.path != whole.path
+    assert some.report["counts"]["candidates"] == 2
+    assert not some.report["counts_checked"]
+    assert not some.report["comparable"]
+    assert measure(workspace, "ease", seed=1).path != whole.path
+
+
+def test_a_run_takes_no_other_models_name_and_a_trivial_row_is_never_a_run(workspace):
+    with pytest.raises(UsageError, match="run name 'popularity' is the name of another model"):
+        train(workspace, dataset="tiny", model="cooccurrence", run="popularity")
+    train(workspace, dataset="tiny", model="popularity")
+    assert measure(workspace).report["models"]["popularity"]["run"] is None
+
+
+def test_a_run_of_another_name_is_said_aloud(workspace):
+    train(workspace, dataset="tiny", model="ease", run="mine")
+    told = []
+    assert measure(workspace, "ease", say=told.append).report["models"]["ease"]["run"] == "tiny/models/mine"
+    assert "ease: run mine, the newest of this model" in told
+
+
+def test_what_a_model_is_cannot_be_set(workspace):
+    with pytest.raises(UsageError, match="setting signal makes the model what it is: not 'knn'"):
+        train(workspace, dataset="tiny", model="ease", sets=("signal=knn",))

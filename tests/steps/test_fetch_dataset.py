@@ -3,9 +3,9 @@ import tiny
 
 from crscli.catalogue import Catalogue
 from crscli.dialogue import load_dialogues
-from crscli.errors import ArtifactMissing, DataError
+from crscli.errors import ArtifactMissing, DataError, UsageError
 from crscli.steps.fetch_dataset import fetch_dataset
-from crscli.steps.train import read_dataset
+from crscli.steps.train import read_dataset, train
 from crscli.workspace import Workspace
 
 
@@ -87,3 +87,44 @@ def test_source_files_without_dialogues_and_unread_datasets_are_refused(workspac
         fetch(workspace, source)
     with pytest.raises(ArtifactMissing):
         read_dataset(workspace, "tiny")
+
+
+def test_another_dataset_is_not_replaced_in_passing(workspace, tiny_source):
+    fetch(workspace, tiny_source)
+    before = workspace.artifact("tiny", "dialogues").digest
+    with pytest.raises(UsageError, match="'tiny' holds jsonl in the form jsonl, not sample") as caught:
+        fetch_dataset(workspace, dataset="sample", name="tiny")
+    assert "--name NAME" in caught.value.hint
+    assert workspace.artifact("tiny", "dialogues").digest == before
+    assert fetch_dataset(workspace, dataset="sample", name="tiny", force=True).status == "written"
+
+
+def test_what_was_made_from_the_former_version_is_named(workspace, tiny_source, tmp_path):
+    fetch(workspace, tiny_source)
+    train(workspace, dataset="tiny", model="ease")
+    told = []
+    fetch(workspace, tiny.write_tiny(tmp_path / "less", splits=("train", "test")), say=told.append)
+    assert any("stale if it differs: tiny/models/ease" in text for text in told)
+
+
+def test_unknown_fields_and_a_second_item_list_are_told(workspace, tmp_path):
+    source = tiny.write_tiny(tmp_path / "source")
+    tiny.write_lines(source / "items.jsonl", [{**item, "genre": "x"} for item in tiny.items()])
+    tiny.write_lines(source / "dialogues.jsonl", [{**d, "oder": 3} for d in tiny.dialogues()])
+    (source / "items.csv").write_text("item_id,title\n", encoding="utf-8")
+    notes = fetch(workspace, source).notes
+    assert "items.csv was not read: items.jsonl is there" in notes
+    assert "items.jsonl: field 'genre' of 8 rows is unknown and was passed over" in notes
+    assert "field 'oder' of 24 dialogues is unknown and was passed over" in notes
+
+
+def test_a_table_row_of_another_length_may_be_skipped(workspace, tmp_path):
+    source = tiny.write_tiny(tmp_path / "source")
+    (source / "items.jsonl").unlink()
+    rows = [f"{item['item_id']},{item['title']}" for item in tiny.items()]
+    (source / "items.csv").write_text("\n".join(["item_id,title", *rows, "alone"]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"items\.csv:10: 2 values expected, found 1"):
+        fetch(workspace, source)
+    made = fetch(workspace, source, max_bad_rows=1)
+    assert made.items == 8
+    assert "1 bad rows skipped" in made.notes
