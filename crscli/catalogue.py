@@ -22,7 +22,10 @@ _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that can be recommended. Remakes are different items: the year is not part of the title."""
+    """One thing that can be recommended. Remakes are different items: the year is not part of the title.
+
+    `aliases` are further titles it goes by; `ids` tell what it is elsewhere ("tmdb:603", "imdb:tt0133093").
+    """
 
     item_id: str
     title: str
@@ -32,6 +35,11 @@ class Item:
     cast: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
     plot: str = ""
+    writers: tuple[str, ...] = ()
+    companies: tuple[str, ...] = ()
+    language: str = ""
+    aliases: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -42,7 +50,8 @@ class Item:
         """The item as a document: the named fields in the given order, empty ones left out.
 
         Args:
-            parts: any of name, title, year, genres, directors, cast, keywords, plot; leaving one out ablates it.
+            parts: any of name, title, year, genres, directors, writers, cast, companies, keywords, language, plot;
+                leaving one out ablates it.
         """
         rendered = []
         for part in parts:
@@ -78,6 +87,9 @@ _SCHEMA = pa.schema(
         pa.field("year", pa.int32()),
         *(pa.field(name, pa.list_(pa.string())) for name in ("genres", "directors", "cast", "keywords")),
         pa.field("plot", pa.string()),
+        *(pa.field(name, pa.list_(pa.string())) for name in ("writers", "companies")),
+        pa.field("language", pa.string()),
+        *(pa.field(name, pa.list_(pa.string())) for name in ("aliases", "ids")),
     ]
 )
 

@@ -27,6 +27,11 @@ _ITEM = _object(
     cast=_TEXTS,
     keywords=_TEXTS,
     plot=_TEXT,
+    writers=_TEXTS,
+    companies=_TEXTS,
+    language=_TEXT,
+    aliases={**_TEXTS, "description": "further titles it goes by"},
+    ids={**_TEXTS, "description": "what it is elsewhere: 'tmdb:603'"},
 )
 
 _LINK = _object(

@@ -28,12 +28,15 @@ from crscli.errors import ArtifactMissing, ChecksumError, MachineError, UsageErr
 KINDS: dict[str, str] = {
     "dialogues": "fetch-dataset",
     "items": "fetch-dataset",
+    "catalogue": "fetch-metadata",
+    "links": "link-entities",
+    "kg": "build-kg",
     "models": "train",
     "reports": "evaluate",
 }
 """Artifact kind -> the command that makes it, in the order of the work."""
 
-WITH_RUNS = ("models", "reports")
+WITH_RUNS = ("kg", "models", "reports")
 PROVENANCE = "provenance.json"
 _RECORDED = {"step", "params", "inputs", "seeds", "fingerprint", "digest", "outputs", "versions", "finished", "notes"}
 _VERSIONS = ("numpy", "scipy", "pyarrow", "bm25s")
@@ -111,8 +114,9 @@ class Artifact:
     @property
     def _maker(self) -> str:
         """The command that makes it, as far as its name tells."""
-        model = f" --model {self.run}" if self.run and self.kind == "models" else ""
-        return f"crs {KINDS[self.kind]} --dataset {self.dataset}{model}"
+        option = {"models": "model", "kg": "source"}.get(self.kind)
+        run = f" --{option} {self.run}" if self.run and option else ""
+        return f"crs {KINDS[self.kind]} --dataset {self.dataset}{run}"
 
     @property
     def digest(self) -> str:

@@ -16,7 +16,7 @@ FLOORS = {
         (
             "__init__ errors progress datasets.sample",
             "vocabulary workspace schemas",
-            "dialogue catalogue kg wishes metrics",
+            "dialogue catalogue kg wishes metrics names genres",
             "datasets metadata linking protocols config",
             "signals ranker backbone graph_encoder index training llm recommender phrasing simulator evaluation report",
             "models console",

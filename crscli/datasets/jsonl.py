@@ -20,9 +20,10 @@ SPLIT_FILES = {"train": "train.jsonl", "valid": "valid.jsonl", "test": "test.jso
 ONE_FILE = "dialogues.jsonl"
 ALLOW = (*ITEM_FILES, ONE_FILE, *SPLIT_FILES.values())
 
-_LISTS = ("genres", "directors", "cast", "keywords")
+_LISTS = ("genres", "directors", "cast", "keywords", "writers", "companies", "aliases", "ids")
+_TEXTS = ("plot", "language")
 _YEARS = range(1800, 2200)
-_ITEM_FIELDS = {"item_id", "title", "year", "plot", *_LISTS}
+_ITEM_FIELDS = {"item_id", "title", "year", *_TEXTS, *_LISTS}
 _DIALOGUE_FIELDS = {"dialogue_id", "split", "order", "recommender_id", "turns"}
 
 
@@ -105,7 +106,8 @@ def _item(row: Mapping[str, Any]) -> Item:
     if not isinstance(year, int | None) or isinstance(year, bool) or (year is not None and year not in _YEARS):
         raise ValueError(f"year {year!r} of item {item_id!r} is no year")
     lists = {name: _list(row, name) for name in _LISTS}
-    return Item(item_id, clean(title), year, plot=clean(_text(row, "plot")), **lists)
+    plot, language = (clean(_text(row, name)) for name in _TEXTS)
+    return Item(item_id, clean(title), year, plot=plot, language=language, **lists)
 
 
 def _text(row: Mapping[str, Any], key: str, *, required: bool = False) -> str:
