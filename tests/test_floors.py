@@ -30,6 +30,7 @@ FLOORS = {
 
 SAME_FLOOR = {
     ("__main__", "cli"),
+    ("cli", "cli"),
     ("datasets", "datasets"),
     ("datasets.sample", "datasets.sample"),
     ("evaluation", "recommender"),
@@ -44,7 +45,8 @@ SAME_FLOOR = {
     ("workspace", "__init__"),
 }
 
-TERMINAL = {"console", "cli"}
+COMMANDS = {"cli.__init__", "cli.data", "cli.frame", "cli.models", "cli.overview"}
+TERMINAL = {"console", *COMMANDS}
 DOORS = {
     "requests": {"datasets.download"},
     "urllib3": {"datasets.download"},
@@ -52,8 +54,8 @@ DOORS = {
     "http": set(),
     "socket": set(),
     "rich": TERMINAL,
-    "typer": {"cli"},
-    "click": {"cli"},
+    "typer": COMMANDS,
+    "click": COMMANDS,
     "print": TERMINAL,
     "input": TERMINAL,
     "sys.stdout": TERMINAL,
@@ -121,7 +123,7 @@ def names_used(tree):
 
 def test_the_files_are_found():
     assert len(FILES) >= 37
-    assert {"cli", "workspace", "models.__init__", "steps.train", "datasets.jsonl"} <= FILES.keys()
+    assert {"cli.__init__", "workspace", "models.__init__", "steps.train", "datasets.jsonl"} <= FILES.keys()
     assert sum(1 for name in FILES for _ in own_imports(name)) > 100
 
 
@@ -156,7 +158,7 @@ def test_no_model_imports_another_model():
 def test_only_steps_and_cli_use_the_workspace():
     users = {name for name in FILES if "workspace" in {there for there, _ in own_imports(name)}}
     assert len(users) >= 5
-    assert {name for name in users if part(name) != "steps"} == {"cli"}
+    assert {name for name in users if part(name) != "steps"} <= COMMANDS
 
 
 def test_the_sample_data_stand_alone():
@@ -174,7 +176,7 @@ def test_imports_inside_functions_only_in_cli(name):
         for inner in ast.walk(node)
         if isinstance(inner, ast.Import | ast.ImportFrom)
     ]
-    assert bool(inside) == (name == "cli"), inside
+    assert not inside or name in COMMANDS, inside
 
 
 @pytest.mark.parametrize("risk", DOORS)

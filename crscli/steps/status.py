@@ -11,6 +11,7 @@ from crscli.models import MODELS, model_class
 from crscli.workspace import KINDS, Artifact, Workspace
 
 Freshness = Literal["fresh", "stale", "missing", "damaged"]
+_READ_CATALOGUE = ("links", "kg", "models", "reports")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,9 @@ def freshness(workspace_: Workspace, artifact: Artifact) -> tuple[Freshness, str
             return "stale", f"{name} is damaged"
         if changed:
             return "stale", f"{name} has changed"
+    catalogue = workspace_.artifact(artifact.dataset, "catalogue")
+    if artifact.kind in _READ_CATALOGUE and catalogue.exists() and catalogue.name not in record["inputs"]:
+        return "stale", f"made without {catalogue.name}"
     if record["versions"].get("crs") != crscli.__version__:
         return "stale", f"made by crs {record['versions'].get('crs')}"
     return "fresh", ""

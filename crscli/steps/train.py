@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,19 @@ class Trained:
     status: str = "written"
 
 
-def read_dataset(workspace_: Workspace, dataset: str) -> DatasetInputs:
+def read_dataset(workspace_: Workspace, dataset: str, *, linked: bool = False) -> DatasetInputs:
     """Load a dataset's items and dialogues, every file checked.
 
+    Items come with metadata where `catalogue/` is there. Dialogues that name no item of their own get the films that
+    `link-entities` found; others keep their own marks alone.
+
+    Args:
+        workspace_: where the artifacts are.
+        dataset: its name in the workspace.
+        linked: add the people and genres that `link-entities` found to the turns.
+
     Raises:
-        ArtifactMissing: it was not fetched, or not to the end.
+        ArtifactMissing: it was not fetched, or not to the end; the catalogue or the links are of another fetch.
         ChecksumError: a file was changed since.
     """
     items, dialogues = workspace_.artifact(dataset, "items"), workspace_.artifact(dataset, "dialogues")
@@ -78,16 +87,42 @@ def read_dataset(workspace_: Workspace, dataset: str) -> DatasetInputs:
         s: load_dialogues(folder / f"{s}.jsonl") for s in (*SPLITS, "sequences") if (folder / f"{s}.jsonl").exists()
     }
     sequences = loaded.pop("sequences", [])
+    catalogue = workspace_.artifact(dataset, "catalogue")
+    source = _up_to(catalogue, items) if catalogue.exists() else items
+    used = {a.name: a.digest for a in (items, dialogues, source)}
+    links = workspace_.artifact(dataset, "links")
+    marked = has_mentions(loaded)
+    if links.exists() and (linked or not marked):
+        found = read_links(_up_to(links, source, dialogues).open())
+        loaded = {split: with_links(split, content, found) for split, content in loaded.items()}
+        used |= {} if marked else {links.name: links.digest}
     return DatasetInputs(
         dataset,
         facts["corpus"],
         facts["form"],
         facts["valid_from_train"],
-        Catalogue.load(items.open() / "items.parquet"),
+        Catalogue.load(source.open() / "items.parquet"),
         loaded,
         sequences,
-        {a.name: a.digest for a in (items, dialogues)},
+        used,
     )
+
+
+def _up_to(artifact: Artifact, *made_from: Artifact) -> Artifact:
+    """The artifact, after a check that it was made from these as they are now."""
+    before = artifact.provenance()["inputs"]
+    for source in made_from:
+        if before.get(source.name) != source.digest:
+            raise ArtifactMissing(
+                f"'{artifact.name}' is stale: it was made from another version of '{source.name}'",
+                f"crs status --dataset {artifact.dataset} shows the command that renews it",
+            )
+    return artifact
+
+
+def has_mentions(splits: Mapping[str, Sequence[Dialogue]]) -> bool:
+    """Whether any dialogue names an item by a mark of its own."""
+    return any(turn.items for dialogues in splits.values() for d in dialogues for turn in d.turns)
 
 
 def train(
@@ -190,12 +225,13 @@ def load_run(artifact: Artifact, data: DatasetInputs) -> tuple[Any, dict[str, An
     """Load a trained model, and what its config.json tells.
 
     Raises:
-        ArtifactMissing: it was made from other dialogues or items.
+        ArtifactMissing: it was made from other dialogues or items, or without the metadata that are there now.
     """
-    stale = [name for name, digest in artifact.provenance()["inputs"].items() if data.inputs.get(name) != digest]
+    before = artifact.provenance()["inputs"]
+    stale = [name for name in before.keys() | data.inputs.keys() if before.get(name) != data.inputs.get(name)]
     if stale:
         raise ArtifactMissing(
-            f"run '{artifact.name}' is stale: it was made from another version of {', '.join(stale)}",
+            f"run '{artifact.name}' is stale: it was made from another version of {', '.join(sorted(stale))}",
             f"crs status --dataset {artifact.dataset} shows the command that renews it with its settings",
         )
     folder = artifact.open()
