@@ -41,14 +41,14 @@ GENRES: dict[str, Genre] = {
     ),
     "comedy": Genre(
         ("comedies", "romantic comedy", "black comedy"),
-        (r"comed(?:y|ies|ic|ys)", r"rom[ -]?coms?", r"spoofs?", r"parod(?:y|ies)"),
-        (r"funny", r"funniest", r"funnier", r"hilarious", r"humou?r(?:ous)?", r"laughs?", r"goofy", r"slapstick"),
+        (r"comm?[ei]d(?:y|ies|ic|ys)", r"rom[ -]?coms?", r"spoofs?", r"parod(?:y|ies)"),
+        (r"funny", r"funniest", r"funnier", r"hill?arious", r"humou?r(?:ous)?", r"laughs?", r"goofy", r"slapstick"),
     ),
     "crime": Genre(
         ("gangster", "film-noir", "film noir", "noir"),
         (
             r"crimes?" + _FILM,
-            r"crime(?=\s*(?:[,.!?/]|and\b|or\b|dramas?\b|thrillers?\b|$))",
+            r"crime(?=\s*(?:[,.!?/]|and\b|or\b|dramas?\b|thrillers?\b|myster|comed|action\b|stor(?:y|ies)\b|$))",
             r"gangsters?",
             r"mafia",
             r"mob" + _FILM,
@@ -57,7 +57,7 @@ GENRES: dict[str, Genre] = {
             r"noir",
         ),
     ),
-    "documentary": Genre(("documentaries",), (r"documentar(?:y|ies)", r"docs(?=\b)", r"docuseries")),
+    "documentary": Genre(("documentaries",), (r"documentar(?:y|ies|ys)", r"docs(?=\b)", r"docuseries")),
     "drama": Genre(
         ("dramas",), (r"dramas?(?!\s+(?:queen|free))",), (r"dramatic", r"tear[ -]?jerkers?", r"tearjerkers?")
     ),
@@ -83,7 +83,9 @@ GENRES: dict[str, Genre] = {
     ),
     "music": Genre((), (r"music" + _FILM, r"concert films?")),
     "musical": Genre(("musicals",), (r"musicals?",)),
-    "mystery": Genre(("mysteries",), (r"myster(?:y|ies)", r"whodunn?its?"), (r"mysterious",)),
+    "mystery": Genre(
+        ("mysteries",), (r"(?<!remains a )(?<!still a )myster(?:y|ies)(?!\s+to\b)", r"whodunn?its?"), (r"mysterious",)
+    ),
     "romance": Genre(
         ("romantic", "romantic comedy"),
         (
@@ -105,19 +107,23 @@ GENRES: dict[str, Genre] = {
     "sport": Genre(("sports",), (r"sports?" + _FILM,)),
     "thriller": Genre(
         ("thrillers", "suspense"),
-        (r"thrillers?", r"suspense"),
-        (r"suspense?ful", r"thrilling", r"edge of (?:my|your|the) seat"),
+        (r"thril+ers?", r"suspen[sc]e"),
+        (r"suspen[sc]e?ful", r"thrilling", r"edge of (?:my|your|the) seat"),
     ),
     "war": Genre(
         (),
         (
             r"(?<!star )(?<!star-)(?<!infinity )(?<!civil )(?<!world )wars?" + _FILM,
+            r"(?<!star )(?<!civil )war(?=\s+(?:dramas?|stor(?:y|ies)|epics?|thrillers?)\b)",
             r"ww ?(?:2|ii|1|i)\b",
             r"world war (?:2|ii|two|1|i|one)" + _FILM,
             r"military" + _FILM,
         ),
     ),
-    "western": Genre(("westerns",), (r"westerns?", r"cowboys?" + _FILM)),
+    "western": Genre(
+        ("westerns",),
+        (r"westerns?(?!\s+(?:europe|world|civili[sz]ation|culture|union|front|coast))", r"cowboys?" + _FILM),
+    ),
 }
 """Name of a genre -> how it is called."""
 

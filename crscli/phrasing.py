@@ -32,6 +32,21 @@ _BY_WORD = (
     'It fits what you said about "{evidence}".',
     'Hearing "{evidence}" made me think of it.',
 )
+_BY_REQUEST = (
+    "You asked for {evidence}.",
+    "You wanted {evidence}, and it fits.",
+    "It goes with {evidence}, as you wished.",
+)
+_BY_NAME = (
+    "You brought up {evidence}.",
+    "I thought of it when you said {evidence}.",
+    "{evidence} made me think of it.",
+)
+_BY_METADATA = (
+    "It has {evidence} in common with what we spoke of.",
+    "Like what you named, it has to do with {evidence}.",
+    "What links it to the others is {evidence}.",
+)
 _BY_DIALOGUES = (
     "Others who asked for much the same were happy with it.",
     "It went down well in conversations like this one.",
@@ -71,6 +86,9 @@ def _because(catalogue: Catalogue, reason: Reason, seed: int) -> str:
     wordings: Mapping[str, Sequence[str]] = {
         "mention": _BY_MENTION,
         "word": _BY_WORD,
+        "request": _BY_REQUEST,
+        "name": _BY_NAME,
+        "metadata": _BY_METADATA,
         "dialogues": _BY_DIALOGUES,
         "popularity": _BY_POPULARITY,
         "repeat": _BY_REPEAT,

@@ -29,13 +29,16 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Reason:
-    """What carried a recommendation: a mentioned item, a word of the seeker, similar dialogues, or popularity.
+    """What carried a recommendation.
 
-    `evidence` is the item id or the word; `share` is its part of the score's positive contributions, in [0, 1];
-    `feature` names what of the model added most, where the model has named features.
+    A mentioned item, a word of the seeker, a request (for a genre, a time, a studio), a name that was given (a person, a
+    title), something in common with what was mentioned, similar dialogues, popularity, or that it was mentioned itself.
+
+    `evidence` is the item id, the word or the name; `share` is its part of the positive contributions to the score, in
+    [0, 1]; `feature` names what of the model added most, where the model has named features.
     """
 
-    kind: Literal["mention", "word", "dialogues", "popularity", "repeat"]
+    kind: Literal["mention", "word", "request", "name", "metadata", "dialogues", "popularity", "repeat"]
     evidence: str
     share: float
     feature: str = ""
@@ -129,7 +132,8 @@ class Reply:
 
 
 Realise = Callable[[Context, Sequence[Item], Sequence[tuple[Reason, ...]]], str]
-FindLinks = Callable[[str], tuple[Link, ...]]
+FindLinks = Callable[[str, Sequence[Turn]], tuple[Link, ...]]
+"""(text, the turns before) -> its links, as `linking.Linker.link`."""
 
 
 @dataclass
@@ -138,7 +142,7 @@ class Session:
 
     Args:
         recommender: any model; with `explain` its reasons are given.
-        link: finds the links of a text.
+        link: finds the links of what the seeker says.
         realise: puts a recommendation into words.
         shown: how many items a reply recommends.
     """
@@ -151,7 +155,7 @@ class Session:
 
     def say(self, text: str) -> Reply:
         """Take the seeker's turn and answer it; mentioned or recommended items are not offered again."""
-        links = self.link(text)
+        links = self.link(text, self.turns)
         self.turns.append(Turn("seeker", text, links))
         context = Context(tuple(self.turns))
         catalogue = self.recommender.catalogue

@@ -2,6 +2,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,10 +19,16 @@ from crscli.console import Console
 from crscli.datasets import DATASETS
 from crscli.models import MODELS
 from crscli.protocols import PROTOCOLS
+from crscli.steps.build_kg import SOURCES as GRAPHS
+from crscli.steps.fetch_metadata import SOURCES
 from crscli.workspace import Workspace
 
 COMMANDS = {command.name: command.callback for command in cli.app.registered_commands}
-STEPS = ("fetch-dataset", "train", "evaluate", "status", "demo", "doctor")
+STEPS = (
+    "fetch-dataset", "fetch-metadata", "link-entities", "build-kg", "train", "evaluate", "status", "demo", "doctor",
+)  # fmt: skip
+WITH_EXAMPLES = STEPS[:6]
+OF_SHOW = {"show", "picture"}
 LISTINGS = ("models", "datasets", "protocols", "schema")
 RENAMED = {"run_name": "run"}
 GIVEN_BY_CLI = {"progress", "say", "offline"}
@@ -64,7 +71,7 @@ def test_every_command_explains_itself(crs, name):
     said = crs(name, "--help").stdout
     assert "Usage: " in said
     assert re.search(r"^  [A-Z].*[a-z]", said, re.MULTILINE)
-    if name in ("fetch-dataset", "train", "evaluate"):
+    if name in WITH_EXAMPLES:
         examples = [line.strip() for line in said.split("Examples:")[1].split("Options:")[0].splitlines() if line]
         written = [line.strip() for line in COMMANDS[name].__doc__.split("Examples:")[1].splitlines() if line.strip()]
         assert len(written) >= 2
@@ -81,13 +88,13 @@ def test_every_option_has_a_help_text(name):
     assert [p.name for p in command.params if not getattr(p, "help", None)] == []
 
 
-@pytest.mark.parametrize("name", ["fetch-dataset", "train", "evaluate"])
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_the_examples_in_the_help_can_be_typed(name):
     command = typer.main.get_command(cli.app).commands[name]
     examples = re.findall(rf"^\s*crs {name} (.*)$", inspect.getdoc(COMMANDS[name]), re.MULTILINE)
     assert len(examples) >= 2
     for example in examples:
-        command.make_context(name, example.split())
+        command.make_context(name, shlex.split(example))
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -95,7 +102,8 @@ def test_options_are_the_keywords_of_the_step(name):
     file = name.replace("-", "_")
     step = getattr(import_module(f"crscli.steps.{file}"), file)
     keywords = {k: p.default for k, p in list(inspect.signature(step).parameters.items())[1:] if k not in GIVEN_BY_CLI}
-    options = {k: p.default for k, p in inspect.signature(COMMANDS[name]).parameters.items() if k not in cli.frame._SHARED}
+    left_out = cli.frame._SHARED.keys() | OF_SHOW
+    options = {k: p.default for k, p in inspect.signature(COMMANDS[name]).parameters.items() if k not in left_out}
     assert {RENAMED.get(k, k) for k in options} == keywords.keys()
     for option, shown in options.items():
         used = keywords[RENAMED.get(option, option)]
@@ -110,6 +118,8 @@ def test_the_choices_of_options_are_those_that_the_code_knows():
     assert {f.value for f in cli.models.Format} == FORMATS.keys()
     assert {s.value for s in cli.models.Split} == {"valid", "test"}
     assert {v.value for v in cli.data.Valid} == {"latest", "random"}
+    assert {s.value for s in cli.knowledge.Source} == set(SOURCES)
+    assert {g.value for g in cli.knowledge.Graph} == set(GRAPHS)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +148,9 @@ def test_without_a_command_the_help_is_shown(crs):
     [
         "fetch-dataset --dataset jsonl --from SOURCE --name other",
         "fetch-dataset --dataset jsonl --from SOURCE --name other --dry-run",
+        "fetch-metadata --source file --from SOURCE/items.jsonl",
+        "link-entities",
+        "build-kg",
         "train --model ease",
         "train --model ease --dry-run -v",
         "evaluate --model cooccurrence --draws 20",

@@ -17,6 +17,9 @@ CATALOGUE = Catalogue([PLAIN, RICH, ACTION, NASTY])
 REASONS = {
     "mention": ("2", r"Alien \(1979\)"),
     "word": ("space ship", '"space ship"'),
+    "request": ("something new", "something new"),
+    "name": ("Adam Sandler", "Adam Sandler"),
+    "metadata": ("time travel", "time travel"),
     "dialogues": ("", r"(Others who asked|conversations like this)"),
     "popularity": ("", r"(favourite of many|lot of people)"),
     "repeat": ("1", r"(You brought it up|spoke of it before)"),

@@ -13,6 +13,8 @@ from crscli.datasets.records import BadRows
 from crscli.datasets.source import Source
 from crscli.dialogue import Dialogue, Link, Turn
 from crscli.errors import DataError, UsageError
+from crscli.kg.published import find, import_graph, read_item_uris
+from crscli.kg.published import read as read_published
 from crscli.models.trivial import Copy, CopyPopularity, Popularity
 from crscli.protocols import PROTOCOLS, Protocol, protocol_for, select
 from crscli.recommender import FitData
@@ -31,11 +33,8 @@ def talk(*turns, num=1, **more):
     return Dialogue(f"d{num}", tuple(shaped), **more)
 
 
-def rows(protocol, *dialogues, listed=None, splits=None):
-    found = select(
-        protocol, splits or {"test": dialogues}, "test", CATALOGUE, corpus="mine", form="jsonl", listed=listed
-    )
-    return found
+def rows(protocol, *dialogues, splits=None, **more):
+    return select(protocol, splits or {"test": dialogues}, "test", CATALOGUE, corpus="mine", form="jsonl", **more)
 
 
 def labels(protocol, *dialogues, **more):
@@ -115,6 +114,40 @@ def test_a_list_makes_only_its_items_labels_where_the_protocol_is_of_a_list():
     plain = rows(PLAIN, talk("s:a", "r:ab", "s:", "r:d"), listed=listed)
     assert [r.labels for r in plain.rows] == [("a", "b"), ("d",)]
     assert plain.counts["labels_outside_candidates"] == 2
+
+
+AB = np.array([True, True, False, False, False, False])
+
+
+def test_a_protocol_of_a_graph_takes_its_films_alone_as_labels_and_as_candidates():
+    found = [talk("s:c", "r:ac", "s:", "r:d")]
+    of_graph = rows(replace(PLAIN, graph="unicrs", candidates="linked"), *found, linked=AB)
+    assert [r.labels for r in of_graph.rows] == [("a",)]
+    assert of_graph.candidates.tolist() == [0, 1]
+    assert of_graph.candidates.dtype == np.int64
+    everything = rows(replace(PLAIN, graph="unicrs"), *found, linked=AB)
+    assert len(everything.candidates) == 6
+    both = rows(replace(PLAIN, graph="unicrs", candidates="listed"), *found, linked=AB, listed=np.array([0, 3]))
+    assert [r.labels for r in both.rows] == [("a",)]
+    assert both.candidates.tolist() == [0, 3]
+    assert [r.labels for r in rows(PLAIN, *found, linked=AB).rows] == [("a", "c"), ("d",)], "no graph in the protocol"
+
+
+def test_rows_after_an_entity_need_a_film_of_the_graph_a_person_or_a_genre_before():
+    after = replace(PLAIN, graph="unicrs", candidates="linked", entity_before=True)
+    assert [r.turn_num for r in rows(after, talk("s:c", "r:a", "s:", "r:b"), linked=AB).rows] == [3]
+    spoken = Dialogue("d", (Turn("seeker", "any comedies?"), Turn("recommender", "b", (Link("item", "b"),))))
+    assert len(rows(after, spoken, linked=AB).rows) == 1
+    person = Turn("seeker", "with him", (Link("person", "Adam Sandler", 5, 8),))
+    assert len(rows(after, Dialogue("d", (person, spoken.turns[1])), linked=AB).rows) == 1
+
+
+@pytest.mark.parametrize("name", ["unicrs", "ievalm", "crslab", "reficr"])
+def test_a_protocol_of_a_graph_wants_the_graph_and_tells_how_to_import_it(name):
+    with pytest.raises(UsageError, match=f"protocol {name} counts the films of a graph") as caught:
+        select(PROTOCOLS[name], {"test": []}, "test", CATALOGUE, corpus="redial", form="published")
+    assert caught.value.hint.startswith("import it: crs build-kg --from FOLDER (with ")
+    assert ".json" in caught.value.hint
 
 
 def test_counts_tell_points_named_labels_and_rows():
@@ -309,6 +342,47 @@ def test_mese_pecrs_counts_are_equal_from_the_raw_file_and_from_the_released_for
     assert counted(raw, "dialogues", "points", "labels", "rows") == (1342, 8329, 4751, 3509)
     assert counted(released, "dialogues", "points", "labels", "rows") == (1342, 8329, 4751, 3509)
     assert [len(r.labels) for r in raw.rows] == [len(r.labels) for r in released.rows]
+
+
+@pytest.fixture(scope="session")
+def redial_linked(redial_published, shared_data):
+    """For each published graph of ReDial, which items are in it."""
+    given = read_item_uris(shared_data / "kg" / "redial_kgsf" / "id2entity.json")
+    found = {}
+    for name in ("unicrs", "ievalm", "kgsf"):
+        graph = read_published(*find(shared_data / "kg" / f"redial_{name}"))
+        uris = given if name == "unicrs" else {}
+        found[name] = import_graph(graph, redial_published.catalogue, uris)[0].linked
+    return found
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("protocol", "found", "published"),
+    [
+        ("unicrs", (3489, 4728), (3500, 4740)),
+        ("ievalm", (3317, 4453), (3341, 4499)),
+        ("crslab", (3461, 4032), (3477, 4048)),
+        ("reficr", (3449, 4605), (3457, 4615)),
+    ],
+)
+def test_protocols_of_graphs_come_within_a_hundredth_of_the_published_counts(
+    redial_published, redial_linked, shared_data, protocol, found, published
+):
+    linked = redial_linked[PROTOCOLS[protocol].graph]
+    movie_db = shared_data / "metadata" / "pecrs_redial_movie_db.jsonl"
+    listed = read_candidates(movie_db, redial_published.catalogue) if protocol == "reficr" else None
+    counts = redial_published.select(protocol, linked=linked, listed=listed).counts
+    assert (counts["rows"], counts["labels"]) == pytest.approx(found, rel=0.002)
+    assert (counts["rows"], counts["labels"]) == pytest.approx(published, rel=0.011)
+
+
+@pytest.mark.realdata
+def test_crslab_has_one_row_less_than_kgsfs_links_give_with_opening_messages(redial_published, redial_linked):
+    linked = set(np.array(redial_published.catalogue.vocabulary.ids)[redial_linked["kgsf"]])
+    messages = [t for d in redial_published.corpus.splits["test"] for t in d.turns if t.role == "recommender"]
+    named = [n for n in (sum(i in linked for i in t.items) for t in messages) if n]
+    assert (len(named), sum(named)) == (3478, 4049)
 
 
 @pytest.mark.realdata

@@ -40,7 +40,7 @@ def catalogue():
 def session(recommender, shown=1, links=None):
     catalogue = recommender.catalogue
     found = links or {}
-    return Session(recommender, lambda text: found.get(text, ()), partial(phrasing.realise, catalogue), shown)
+    return Session(recommender, lambda text, before: found.get(text, ()), partial(phrasing.realise, catalogue), shown)
 
 
 def test_what_was_mentioned_or_offered_is_not_offered_again(catalogue):
@@ -80,7 +80,8 @@ def test_links_of_a_reply_point_at_the_names_of_its_items_and_do_not_overlap(cat
 
 def test_a_name_inside_a_longer_one_is_not_taken_for_it(catalogue):
     alien = catalogue[0]
-    talk = Session(Counting(catalogue), lambda text: (), lambda *_: "Like Aliens or Alien 3 and (Alien)?", shown=5)
+    said = "Like Aliens or Alien 3 and (Alien)?"
+    talk = Session(Counting(catalogue), lambda text, before: (), lambda *_: said, shown=5)
     talk.say("Hi")
     starts = {link.id: link.start for link in talk.turns[-1].links}
     assert starts == {"i00": 28, "i01": 5, "i02": -1, "i03": -1, "i04": 15}

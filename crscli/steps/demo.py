@@ -4,22 +4,24 @@ from dataclasses import dataclass
 from functools import partial
 
 from crscli import phrasing
-from crscli.catalogue import Catalogue
-from crscli.dialogue import Link
+from crscli.linking import Linker
 from crscli.progress import Progress, Say, silent
 from crscli.recommender import Session
+from crscli.steps._dataset import find_run, load_run, read_dataset
+from crscli.steps.build_kg import build_kg
 from crscli.steps.evaluate import Evaluated, evaluate
 from crscli.steps.fetch_dataset import fetch_dataset
-from crscli.steps.train import find_run, load_run, read_dataset, train
+from crscli.steps.fetch_metadata import fetch_metadata
+from crscli.steps.link_entities import LINKER, link_entities
+from crscli.steps.train import train
 from crscli.workspace import Workspace
 
 DATASET = "sample"
 MODELS = ("cooccurrence", "blend")
-TITLES = ("Toy Story (1995)", "Finding Nemo (2003)")
 SAID = (
     "Hi! We are looking for an animated film for the whole family tonight.",
-    "Good idea. The kids know Toy Story (1995) by heart. What else is like that?",
-    "They loved Finding Nemo (2003) too. One more, please!",
+    "Good idea. The kids know toy story by heart. What else is like that?",
+    "They loved findng nemo too, but nothing scary please. One more!",
 )
 
 
@@ -41,17 +43,28 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
         progress: told how far a step is.
         say: told what each step did.
     """
-    say("1/4  crs fetch-dataset --dataset sample")
+    say(f"1/7  crs fetch-dataset --dataset {DATASET}")
     fetched = fetch_dataset(workspace_, dataset=DATASET, force=force, progress=progress)
     counts = ", ".join(f"{n:,} {split}" for split, n in fetched.splits.items())
     say(f"     {fetched.status}: {fetched.items:,} films; dialogues: {counts}")
-    say("2/4  crs train --model blend")
+    say(f"2/7  crs fetch-metadata --dataset {DATASET}")
+    catalogue = fetch_metadata(workspace_, dataset=DATASET, force=force, progress=progress)
+    known = ", ".join(f"{name} {count:,}" for name, count in catalogue.coverage.items() if count)
+    say(f"     {catalogue.status}: films with {known}")
+    say("3/7  crs link-entities")
+    linked = link_entities(workspace_, dataset=DATASET, force=force, progress=progress)
+    found = {kind: sum(split.get(kind, 0) for split in linked.links.values()) for kind in ("item", "person", "genre")}
+    say(f"     {linked.status}: {found['item']:,} films, {found['person']:,} people, {found['genre']:,} genres found")
+    say("4/7  crs build-kg")
+    built = build_kg(workspace_, dataset=DATASET, force=force, progress=progress)
+    say(f"     {built.status}: {built.statistics['entities']:,} entities, {built.statistics['triples']:,} triples")
+    say("5/7  crs train --model blend")
     trained = train(workspace_, dataset=DATASET, model="blend", force=force, progress=progress)
     say(f"     {trained.status}: fitted on {' + '.join(trained.fitted_on)}")
-    say("3/4  crs evaluate " + " ".join(f"--model {m}" for m in MODELS))
+    say("6/7  crs evaluate " + " ".join(f"--model {m}" for m in MODELS))
     evaluated = evaluate(workspace_, dataset=DATASET, models=MODELS, protocol="turns", force=force, progress=progress)
     say(f"     {evaluated.status}: {evaluated.path}")
-    say("4/4  a conversation with blend")
+    say("7/7  a conversation with blend")
     root = workspace_.root
     commands = [
         f"crs status --workspace {root}",
@@ -68,12 +81,7 @@ def _conversation(workspace_: Workspace) -> list[tuple[str, str]]:
     run = find_run(workspace_, DATASET, "blend")
     assert run is not None, "the demo has just trained it"
     recommender, _ = load_run(run, data)
-    session = Session(recommender, partial(_exact_titles, data.catalogue), partial(phrasing.realise, data.catalogue))
+    links = workspace_.artifact(DATASET, "links")
+    linker = Linker.load(links.open() / LINKER, data.catalogue)
+    session = Session(recommender, linker.link, partial(phrasing.realise, data.catalogue))
     return [(text, session.say(text).text) for text in SAID]
-
-
-def _exact_titles(catalogue: Catalogue, text: str) -> tuple[Link, ...]:
-    """Mentions of the titles in TITLES, written exactly."""
-    by_name = {item.name: item.item_id for item in catalogue}
-    found = [(text.find(name), name) for name in TITLES]
-    return tuple(Link("item", by_name[name], at, at + len(name)) for at, name in sorted(found) if at >= 0)

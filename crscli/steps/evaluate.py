@@ -16,11 +16,12 @@ from crscli import evaluation, report, workspace
 from crscli.catalogue import Catalogue
 from crscli.datasets.candidates import read_candidates
 from crscli.errors import ArtifactMissing, UsageError
+from crscli.kg import KnowledgeGraph
 from crscli.models import MODELS, model_class, model_spec
 from crscli.progress import Progress, Say, silent
 from crscli.protocols import TestSet, protocol_for, select
 from crscli.recommender import Recommender
-from crscli.steps.train import DatasetInputs, find_run, load_run, read_dataset, write_json
+from crscli.steps._dataset import DatasetInputs, find_run, load_run, read_dataset, write_json
 from crscli.workspace import Artifact, Recipe, Workspace
 
 STEP_FORMAT = 1
@@ -80,7 +81,11 @@ def evaluate(
     data = read_dataset(workspace_, dataset)
     chosen = protocol_for(protocol, data.corpus, data.form)
     listed = read_candidates(candidates, data.catalogue) if candidates else None
-    test_set = select(chosen, data.splits, split, data.catalogue, corpus=data.corpus, form=data.form, listed=listed)
+    graph = workspace_.artifact(dataset, "kg", chosen.graph) if chosen.graph else None
+    linked = KnowledgeGraph.load(graph.open()).item_entities >= 0 if graph and graph.exists() else None
+    test_set = select(
+        chosen, data.splits, split, data.catalogue, corpus=data.corpus, form=data.form, listed=listed, linked=linked
+    )
     names = list(dict.fromkeys([*TRIVIAL, *models]))
     runs = {name: _run_of(workspace_, dataset, name) for name in names}
     params = {
@@ -97,7 +102,7 @@ def evaluate(
         "draws": draws,
         "formats": sorted(formats),
     }
-    inputs = data.inputs | {a.name: a.digest for a in runs.values() if a}
+    inputs = data.inputs | {a.name: a.digest for a in (*runs.values(), graph) if a}
     recipe = Recipe("evaluate", STEP_FORMAT, params, inputs, {"seed": seed})
     artifact = workspace_.artifact(dataset, "reports", run or _report_name(params, models))
     if limit is not None:

@@ -107,12 +107,13 @@ def _record(artifact: Artifact) -> dict[str, Any]:
 def _command(artifact: Artifact, record: dict[str, Any]) -> str:
     """The command that makes an artifact, or renews it under the same name with the settings it was made with."""
     params, seeds = record.get("params", {}), record.get("seeds", {})
-    if artifact.kind == "models":
-        options = _train_options(artifact, params)
-    elif artifact.kind == "reports":
-        options = _evaluate_options(artifact, params)
-    else:
-        options = _fetch_options(artifact, params)
+    options = {
+        "catalogue": _metadata_options,
+        "links": _links_options,
+        "kg": _graph_options,
+        "models": _train_options,
+        "reports": _evaluate_options,
+    }.get(artifact.kind, _fetch_options)(artifact, params)
     options += [f"--seed {seed}" for seed in seeds.values() if seed]
     return " ".join([f"crs {KINDS[artifact.kind]}", *options])
 
@@ -130,6 +131,41 @@ def _fetch_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
     options += [f"--valid-share {params['valid_share']}"] if params["valid_share"] != 0.12 else []
     options += ["--sequences"] if params["sequences"] else []
     return options + ([f"--max-bad-rows {params['max_bad_rows']}"] if params["max_bad_rows"] else [])
+
+
+def _metadata_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
+    options = [f"--dataset {artifact.dataset}"]
+    if not params:
+        return options
+    named = ["file" if name not in ("tmdb", "items") else name for name in params["sources"]]
+    if len(named) > 1 and named[-1] == "items":
+        named.pop()  # the item list comes last by itself
+    options += [f"--source {name}" for name in dict.fromkeys(named)] if named != ["items"] else []
+    options += [f"--from {file}" for file in params["files"]]
+    options += [f"--ids {params['ids']}"] if params["ids"] else []
+    return options + ([f"--max-bad-rows {params['max_bad_rows']}"] if params["max_bad_rows"] else [])
+
+
+def _links_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
+    options = [f"--dataset {artifact.dataset}"]
+    if params.get("fit") is not None:
+        options += ["--fit" if params["fit"] else "--no-fit"]
+    if params.get("variants"):
+        options += ["--evaluate"] + ([f"--variants {params['variants']}"] if params["variants"] != "abcde" else [])
+    return options
+
+
+def _graph_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
+    options = [f"--dataset {artifact.dataset}"]
+    if not params:
+        return options
+    options += [f"--source {params['source']}"] if params["source"] != "metadata" else []
+    options += ["--from PATH"] if params["source"] == "dbpedia" else []
+    options += [f"--hops {params['hops']}"] if params.get("hops", 2) != 2 else []
+    options += ["--paper"] if params.get("paper") else []
+    options += [f"--max-bad-rows {params['max_bad_rows']}"] if params.get("max_bad_rows", 100) != 100 else []
+    usual = params["form"] or params["source"]
+    return options + ([f"--name {artifact.run}"] if artifact.run != usual else [])
 
 
 def _train_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:

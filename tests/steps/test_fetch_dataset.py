@@ -4,8 +4,9 @@ import tiny
 from crscli.catalogue import Catalogue
 from crscli.dialogue import load_dialogues
 from crscli.errors import ArtifactMissing, DataError, UsageError
+from crscli.steps._dataset import read_dataset
 from crscli.steps.fetch_dataset import fetch_dataset
-from crscli.steps.train import read_dataset, train
+from crscli.steps.train import train
 from crscli.workspace import Workspace
 
 

@@ -5,8 +5,9 @@ import pytest
 import tiny
 
 from crscli.errors import UsageError
+from crscli.steps._dataset import find_run, load_run, read_dataset
 from crscli.steps.fetch_dataset import fetch_dataset
-from crscli.steps.train import find_run, load_run, read_dataset, train
+from crscli.steps.train import train
 from crscli.workspace import Workspace
 
 

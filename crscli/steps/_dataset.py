@@ -1,0 +1,151 @@
+"""A dataset and its trained runs as the artifacts hold them: what several steps read."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crscli import config as configuration
+from crscli.catalogue import Catalogue
+from crscli.datasets.corpus import SPLITS
+from crscli.dialogue import Dialogue, load_dialogues
+from crscli.errors import ArtifactMissing, UsageError
+from crscli.linking.stored import read_links, with_links
+from crscli.models import model_class
+from crscli.recommender import FitData
+from crscli.workspace import Artifact, Workspace
+
+
+@dataclass(frozen=True)
+class DatasetInputs:
+    """A dataset as its artifacts hold it."""
+
+    name: str
+    corpus: str
+    form: str
+    valid_from_train: bool
+    catalogue: Catalogue
+    splits: dict[str, list[Dialogue]]
+    sequences: list[Dialogue]
+    inputs: dict[str, str]
+
+    def fit_data(self, *, refit: bool | None = None) -> FitData:
+        """What a model may learn from; a validation split that was cut off train goes back after the choice."""
+        if "train" not in self.splits:
+            raise UsageError(f"dataset {self.name} has no train dialogues", "fetch it from files that have them")
+        return FitData(
+            self.splits["train"],
+            self.splits.get("valid", []),
+            self.sequences,
+            self.valid_from_train if refit is None else refit,
+        )
+
+
+def read_dataset(workspace_: Workspace, dataset: str, *, linked: bool = False) -> DatasetInputs:
+    """Load a dataset's items and dialogues, every file checked.
+
+    Items come with metadata where `catalogue/` is there. Dialogues that name no item of their own get the films that
+    `link-entities` found; others keep their own marks alone.
+
+    Args:
+        workspace_: where the artifacts are.
+        dataset: its name in the workspace.
+        linked: add the people and genres that `link-entities` found to the turns.
+
+    Raises:
+        ArtifactMissing: it was not fetched, or not to the end; the catalogue or the links are of another fetch.
+        ChecksumError: a file was changed since.
+    """
+    items, dialogues = workspace_.artifact(dataset, "items"), workspace_.artifact(dataset, "dialogues")
+    if items.provenance()["fingerprint"] != dialogues.provenance()["fingerprint"]:
+        raise ArtifactMissing(
+            f"'{items.name}' and '{dialogues.name}' are of different fetches: the last one was interrupted",
+            "run the same crs fetch-dataset command again",
+        )
+    facts = dialogues.provenance()["notes"]
+    folder = dialogues.open()
+    loaded = {
+        s: load_dialogues(folder / f"{s}.jsonl") for s in (*SPLITS, "sequences") if (folder / f"{s}.jsonl").exists()
+    }
+    sequences = loaded.pop("sequences", [])
+    source = items_of(workspace_, dataset)
+    used = {a.name: a.digest for a in (items, dialogues, source)}
+    links = workspace_.artifact(dataset, "links")
+    marked = has_mentions(loaded)
+    if links.exists() and (linked or not marked):
+        found = read_links(_up_to(links, source, dialogues).open())
+        loaded = {split: with_links(split, content, found) for split, content in loaded.items()}
+        used |= {} if marked else {links.name: links.digest}
+    return DatasetInputs(
+        dataset,
+        facts["corpus"],
+        facts["form"],
+        facts["valid_from_train"],
+        Catalogue.load(source.open() / "items.parquet"),
+        loaded,
+        sequences,
+        used,
+    )
+
+
+def items_of(workspace_: Workspace, dataset: str) -> Artifact:
+    """The items with their metadata, where these were fetched; else the bare list.
+
+    Raises:
+        ArtifactMissing: the metadata are of another fetch.
+    """
+    items, catalogue = workspace_.artifact(dataset, "items"), workspace_.artifact(dataset, "catalogue")
+    return _up_to(catalogue, items) if catalogue.exists() else items
+
+
+def _up_to(artifact: Artifact, *made_from: Artifact) -> Artifact:
+    """The artifact, after a check that it was made from these as they are now."""
+    before = artifact.provenance()["inputs"]
+    for source in made_from:
+        if before.get(source.name) != source.digest:
+            raise ArtifactMissing(
+                f"'{artifact.name}' is stale: it was made from another version of '{source.name}'",
+                f"crs status --dataset {artifact.dataset} shows the command that renews it",
+            )
+    return artifact
+
+
+def has_mentions(splits: Mapping[str, Sequence[Dialogue]]) -> bool:
+    """Whether any dialogue names an item by a mark of its own."""
+    return any(turn.items for dialogues in splits.values() for d in dialogues for turn in d.turns)
+
+
+def find_run(workspace_: Workspace, dataset: str, name: str) -> Artifact | None:
+    """The run of that name, else the newest complete run of the model of that name."""
+    named = workspace_.artifact(dataset, "models", name)
+    if named.exists():
+        return named
+    runs = [a for a in workspace_.artifacts(dataset) if a.kind == "models"]
+    of_model = [(a.provenance()["finished"], a) for a in runs if a.provenance()["params"].get("model") == name]
+    return max(of_model, key=lambda pair: pair[0])[1] if of_model else None
+
+
+def load_run(artifact: Artifact, data: DatasetInputs) -> tuple[Any, dict[str, Any]]:
+    """Load a trained model, and what its config.json tells.
+
+    Raises:
+        ArtifactMissing: it was made from other dialogues or items, or without the metadata that are there now.
+    """
+    before = artifact.provenance()["inputs"]
+    stale = [name for name in before.keys() | data.inputs.keys() if before.get(name) != data.inputs.get(name)]
+    if stale:
+        raise ArtifactMissing(
+            f"run '{artifact.name}' is stale: it was made from another version of {', '.join(sorted(stale))}",
+            f"crs status --dataset {artifact.dataset} shows the command that renews it with its settings",
+        )
+    folder = artifact.open()
+    record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model_type = model_class(record["model"])
+    settings = configuration.resolve(model_type.config_class, record["settings"], environment={})
+    return model_type.load(folder, data.catalogue, settings), record
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
