@@ -156,7 +156,8 @@ class Session:
     def say(self, text: str) -> Reply:
         """Take the seeker's turn and answer it; mentioned or recommended items are not offered again."""
         links = self.link(text, self.turns)
-        self.turns.append(Turn("seeker", text, links))
+        # Without a place: an opinion on a film named before, which is no new mention of it.
+        self.turns.append(Turn("seeker", text, tuple(link for link in links if link.start >= 0)))
         context = Context(tuple(self.turns))
         catalogue = self.recommender.catalogue
         known = set(context.mentions)

@@ -9,6 +9,8 @@ import typer
 from crscli.cli.frame import DatasetOption, DryRunOption, ForceOption, Run, SeedOption, command
 from crscli.console import Console
 
+_RELATIONS = 25
+
 
 class Source(StrEnum):
     """Where metadata come from."""
@@ -229,7 +231,10 @@ def build_kg(
         run.console.line(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))
     for table in (v for v in made.statistics.values() if isinstance(v, dict)):
         by_count = sorted(table.items(), key=lambda pair: (-pair[1], pair[0]))
-        run.console.table(["relation", "triples"], [[relation, f"{count:,}"] for relation, count in by_count])
+        shown = by_count if run.console.verbose else by_count[:_RELATIONS]
+        run.console.table(["relation", "triples"], [[relation, f"{count:,}"] for relation, count in shown])
+        if len(by_count) > len(shown):
+            run.console.line(f"... and {len(by_count) - len(shown)} more (-v)")
     for note in made.notes:
         run.console.say(f"note: {note}")
     _say_next(run, made.status, f"crs train --dataset {made.dataset} --model blend")

@@ -109,16 +109,16 @@ def _read_named(form: str, files: Mapping[str, Path]) -> Published:
         types = _object(files["entity2type.json"])
         names = {num: f"{types.get(name, 'entity')}:{name}" for num, name in names.items()}
     triples = _triples(edges, names, relations)
+    # The lists of items are of what recommenders name, in some releases; what has actors or directors is a film too.
+    films = {head for head, relation, _ in triples if relation in FILM_MARKS or form == "ievalm"}
     if "item_ids.json" in files:
         nums = _value(files["item_ids.json"], list)
-        films = [_lookup(names, num, "entity", files["item_ids.json"]) for num in nums]
-    else:
-        films = sorted({head for head, relation, _ in triples if relation in FILM_MARKS or form == "ievalm"})
+        films.update(_lookup(names, num, "entity", files["item_ids.json"]) for num in nums)
     links = {}
     if "id2info.json" in files:
         for item_id, info in _object(files["id2info.json"]).items():
             links[item_id] = f"movie:{info.get('name') if isinstance(info, dict) else None}"
-    return Published(form, list(names.values()), triples, {f: _names_of(f) for f in films}, links)
+    return Published(form, list(names.values()), triples, {f: _names_of(f) for f in sorted(films)}, links)
 
 
 def _read_kgsf(files: Mapping[str, Path]) -> Published:

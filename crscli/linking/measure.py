@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from crscli.catalogue import Catalogue, split_title
-from crscli.dialogue import Dialogue, Link
+from crscli.dialogue import Dialogue, Link, Role, Turn
 from crscli.linking import Linker
 from crscli.linking.statistics import marks_of
 from crscli.linking.variants import TYPO_LETTERS, variant
@@ -49,21 +49,41 @@ def measure(
         "precision marked" (title, messages with a mark only), "unmarked linked" (share of the messages without a
         mark that get a film). Recall of variant d is also given over the titles that got a typo ("recall typo").
     """
-    return [_measured(linker, dialogues, letter, seed, progress) for letter in variants]
+    reader = _Reader(linker)
+    return [_measured(reader, dialogues, letter, seed, progress) for letter in variants]
+
+
+class _Reader:
+    """Links films; a message that follows the same one again, as most do from variant to variant, is read once."""
+
+    def __init__(self, linker: Linker) -> None:
+        self.linker = linker
+        self._known: dict[tuple[str, str, bool, Role], tuple[Link, ...]] = {}
+
+    def films(self, dialogue: Dialogue) -> list[list[Link]]:
+        """The film links with a place of each turn; what the linker finds depends on the turn before alone."""
+        read: list[Turn] = []
+        for turn in dialogue.turns:
+            last = read[-1] if read else Turn("seeker", "")
+            which = (turn.text, last.text, bool(last.items), turn.role)
+            if which not in self._known:
+                found = self.linker.link(turn.text, read, role=turn.role)
+                self._known[which] = tuple(link for link in found if link.kind == "item" and link.start >= 0)
+            read.append(Turn(turn.role, turn.text, self._known[which]))
+        return [list(turn.links) for turn in read]
 
 
 def _measured(
-    linker: Linker, dialogues: Sequence[Dialogue], letter: str, seed: int, progress: Progress
+    reader: _Reader, dialogues: Sequence[Dialogue], letter: str, seed: int, progress: Progress
 ) -> dict[str, Any]:
     draw = random.Random(seed)
     counts: Counter[str] = Counter()
-    same = _levels(linker.catalogue)
+    same = _levels(reader.linker.catalogue)
     for done, dialogue in enumerate(dialogues):
         progress(f"linking ({letter})", done, len(dialogues))
         written = variant(dialogue, letter, draw)
         originals = variant(dialogue, "b", draw) if letter == "d" else written
-        for turn, original, found in zip(written.turns, originals.turns, linker.link_all(written), strict=True):
-            links = [link for link in found if link.kind == "item" and link.start >= 0]
+        for turn, original, links in zip(written.turns, originals.turns, reader.films(written), strict=True):
             marks = marks_of(turn)
             titles = [original.text[start:end] for start, end, _ in marks_of(original)]
             _compare(links, marks, titles, same, counts)
@@ -88,7 +108,7 @@ def _compare(
         counts["unmarked linked"] += bool(links)
     free = list(links)
     for (start, end, item), title in zip(marks, titles, strict=True):
-        has_typo = sum(map(str.isalnum, title)) >= TYPO_LETTERS
+        has_typo = sum(map(str.isalpha, title)) >= TYPO_LETTERS
         counts["typos"] += has_typo
         over = [link for link in free if link.start < end and start < link.end]
         if not over:

@@ -21,6 +21,9 @@ CONTINUES = "goes on about an own film"
 """The same, for a film of the seeker's own message before."""
 
 _BACK = 6
+_NEAR = 160
+"""Messages back, and letters around a person or genre, that are read: long ones cost no more than their length."""
+
 _SURE = "surely liked"
 _STRONGEST = (_SURE, NOT_SEEN, "disliked", "liked", "seen")
 
@@ -174,9 +177,10 @@ def _only_films(plain: str) -> bool:
 
 def _about_a_kind(link: Link, plain: str) -> Link:
     """A person or genre with what is said of it in its own sentence: "not a huge musical fan", "love Adam Sandler"."""
-    start = max((m.end() for m in sayings.CLAUSE_END.finditer(plain, 0, link.start)), default=0)
-    after = sayings.CLAUSE_END.search(plain, link.end)
-    left, right = plain[start : link.start], plain[link.end : after.start() if after else len(plain)]
+    first, last = max(link.start - _NEAR, 0), link.end + _NEAR
+    start = max((m.end() for m in sayings.CLAUSE_END.finditer(plain, first, link.start)), default=first)
+    after = sayings.CLAUSE_END.search(plain, link.end, last)
+    left, right = plain[start : link.start], plain[link.end : after.start() if after else last]
     asks = after is not None and "?" in after.group()
     if sayings.KIND_FAN.match(right):
         return replace(link, opinion="disliked" if re.search(rf"\b(?:{sayings.NOT}|no)\b", left) else "liked")

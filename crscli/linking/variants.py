@@ -15,7 +15,7 @@ from crscli.linking.statistics import marks_of
 Rewrite = Callable[[str], str]
 
 TYPO_LETTERS = 8
-"""A title of fewer letters and digits gets no typo."""
+"""A title of fewer letters gets no typo; digits stay as they are."""
 
 
 def rewritten(turn: Turn, rewrite: Rewrite, lower: bool = False) -> Turn:
@@ -55,7 +55,7 @@ def without_year(title: str) -> str:
 
 def with_typo(title: str, draw: random.Random) -> str:
     """A title with one letter inserted, left out, replaced, or swapped with the next; a short one as it is."""
-    places = [at for at, c in enumerate(title) if c.isalnum()]
+    places = [at for at, c in enumerate(title) if c.isalpha()]
     if len(places) < TYPO_LETTERS:
         return title
     for _ in range(50):

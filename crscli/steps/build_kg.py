@@ -19,6 +19,7 @@ from crscli.kg.tmdkg import Credit, tmdkg
 from crscli.kg.triples import SUFFIXES, BadLines
 from crscli.names import key
 from crscli.progress import Progress, Say, silent
+from crscli.steps._dataset import items_of
 from crscli.workspace import Artifact, Recipe, Workspace, file_digest
 
 STEP_FORMAT = 1
@@ -28,7 +29,7 @@ SOME = 3
 
 @dataclass(frozen=True)
 class Built:
-    """What the step made, for the table."""
+    """What the step made, for the table; `files` are the paths that were given, by option."""
 
     dataset: str
     name: str
@@ -36,6 +37,7 @@ class Built:
     path: Path
     statistics: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    files: dict[str, list[str]] = field(default_factory=dict)
     status: str = "written"
 
 
@@ -130,7 +132,13 @@ def build_kg(
     statistics = graph.statistics()
     _refuse_empty(asked, statistics, dataset)
     loops = f"{statistics['relations']} relations ({statistics['relations'] + 1} with the self-loops that models add)"
-    facts: dict[str, Any] = {"statistics": statistics, "notes": [loops, *notes]}
+    paths = {"--from": [from_], "--item-uris": [item_uris], "--redirects": redirects, "--relations": [relations]}
+    files = {option: [str(path) for path in given if path] for option, given in paths.items()}
+    facts: dict[str, Any] = {
+        "statistics": statistics,
+        "notes": [loops, *notes],
+        "files": {option: given for option, given in files.items() if given},
+    }
     with workspace.write(artifact, recipe, notes=facts) as folder:
         graph.save(folder)
     return replace(made, **facts)
@@ -158,11 +166,13 @@ def show(
         raise ArtifactMissing(
             f"'{artifact.name}' is stale: it was built from other items", f"run: crs build-kg --dataset {dataset}"
         )
-    num = _item_called(catalogue, title)
+    called = _items_called(catalogue, title)
+    num = max(called, key=lambda n: len(graph.neighbourhood(n)))
     neighbours = graph.neighbourhood(num)
     if picture is not None:
         draw(catalogue[num].name, neighbours, picture)
-    return tree(catalogue[num].name, neighbours)
+    others = [f"(id {catalogue[num].item_id}; the same name has id {catalogue[n].item_id})" for n in called if n != num]
+    return [*tree(catalogue[num].name, neighbours), *others]
 
 
 def find_kg(workspace_: Workspace, dataset: str, name: str | None = None) -> Artifact:
@@ -255,14 +265,7 @@ def _relations(path: Path) -> tuple[str, ...]:
 
 def _catalogue(workspace_: Workspace, dataset: str) -> tuple[Artifact, Catalogue]:
     """The items, with metadata where they were fetched."""
-    items, enriched = workspace_.artifact(dataset, "items"), workspace_.artifact(dataset, "catalogue")
-    if enriched.exists():
-        if enriched.provenance()["inputs"].get(items.name) != items.digest:
-            raise ArtifactMissing(
-                f"'{enriched.name}' is stale: it was made from another version of '{items.name}'",
-                f"crs status --dataset {dataset} shows the command that renews it",
-            )
-        items = enriched
+    items = items_of(workspace_, dataset)
     return items, Catalogue.load(items.open() / "items.parquet")
 
 
@@ -337,14 +340,15 @@ def _refuse_empty(asked: Asked, statistics: Mapping[str, Any], dataset: str) -> 
                         " tells which relations to keep", path=next(iter(asked.files.values())).parent)  # fmt: skip
 
 
-def _item_called(catalogue: Catalogue, title: str) -> int:
+def _items_called(catalogue: Catalogue, title: str) -> list[int]:
+    """The items of that id, name or title: several only where one film stands under several ids."""
     if title in catalogue:
-        return catalogue.vocabulary.num(title)
+        return [catalogue.vocabulary.num(title)]
     wanted = key(title)
     for name_of in (lambda item: item.name, lambda item: item.title):
         found = [num for num, item in enumerate(catalogue) if key(name_of(item)) == wanted]
-        if len(found) == 1:
-            return found[0]
+        if len({key(catalogue[num].name) for num in found}) == 1:
+            return found
         if found:
             several = ", ".join(f"{catalogue[n].name} (id {catalogue[n].item_id})" for n in found[:8])
             raise UsageError(f"{len(found)} items are called {title!r}", f"name one by its year or id: {several}")

@@ -12,13 +12,13 @@ from crscli import workspace
 from crscli.catalogue import Catalogue
 from crscli.datasets.corpus import SPLITS
 from crscli.dialogue import Dialogue, Link, Turn, from_json, load_dialogues
-from crscli.errors import ArtifactMissing, UsageError
+from crscli.errors import UsageError
 from crscli.linking import Linker
 from crscli.linking.measure import VARIANTS, measure
 from crscli.linking.opinions import untold, with_opinions
 from crscli.linking.stored import FILE, MARKED, Place, write_links
 from crscli.progress import Progress, Say, silent
-from crscli.steps._dataset import write_json
+from crscli.steps._dataset import items_of, write_json
 from crscli.workspace import Artifact, Recipe, Workspace
 
 STEP_FORMAT = 1
@@ -81,7 +81,7 @@ def link_entities(
     if not variants or set(variants) - VARIANTS.keys():
         told = "; ".join(f"{letter} {what}" for letter, what in VARIANTS.items())
         raise UsageError(f"--variants {variants!r} names no way of writing", f"take letters of: {told}")
-    source, dialogues = _inputs(workspace_, dataset)
+    source, dialogues = items_of(workspace_, dataset), workspace_.artifact(dataset, "dialogues")
     artifact = workspace_.artifact(dataset, "links")
     inputs = {part.name: part.digest for part in (source, dialogues)}
 
@@ -129,21 +129,6 @@ def _weights(train: Sequence[Dialogue], fit: bool | None, dataset: str) -> tuple
         raise UsageError(f"dataset {dataset} has no train marks to learn from", "leave out --fit")
     learns = marks >= ENOUGH_MARKS if fit is None else fit
     return learns, f"learnt from {marks} train marks" if learns else "of the package"
-
-
-def _inputs(workspace_: Workspace, dataset: str) -> tuple[Artifact, Artifact]:
-    """The items, with metadata where they were fetched, and the dialogues."""
-    items, dialogues = workspace_.artifact(dataset, "items"), workspace_.artifact(dataset, "dialogues")
-    dialogues.provenance()
-    catalogue = workspace_.artifact(dataset, "catalogue")
-    if not catalogue.exists():
-        return items, dialogues
-    if catalogue.provenance()["inputs"].get(items.name) != items.digest:
-        raise ArtifactMissing(
-            f"'{catalogue.name}' is stale: it was made from another version of '{items.name}'",
-            f"crs status --dataset {dataset} shows the command that renews it",
-        )
-    return catalogue, dialogues
 
 
 def _from_notes(artifact: Artifact, status: str) -> Linked:

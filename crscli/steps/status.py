@@ -1,6 +1,8 @@
 """status: what the workspace holds, what is stale and why, and which command comes next."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import crscli
@@ -107,13 +109,14 @@ def _record(artifact: Artifact) -> dict[str, Any]:
 def _command(artifact: Artifact, record: dict[str, Any]) -> str:
     """The command that makes an artifact, or renews it under the same name with the settings it was made with."""
     params, seeds = record.get("params", {}), record.get("seeds", {})
-    options = {
+    makers: dict[str, Callable[[Artifact, dict[str, Any]], list[str]]] = {
         "catalogue": _metadata_options,
         "links": _links_options,
-        "kg": _graph_options,
+        "kg": partial(_graph_options, notes=record.get("notes", {})),
         "models": _train_options,
         "reports": _evaluate_options,
-    }.get(artifact.kind, _fetch_options)(artifact, params)
+    }
+    options = makers.get(artifact.kind, _fetch_options)(artifact, params)
     options += [f"--seed {seed}" for seed in seeds.values() if seed]
     return " ".join([f"crs {KINDS[artifact.kind]}", *options])
 
@@ -155,12 +158,12 @@ def _links_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
     return options
 
 
-def _graph_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
+def _graph_options(artifact: Artifact, params: dict[str, Any], *, notes: dict[str, Any]) -> list[str]:
     options = [f"--dataset {artifact.dataset}"]
     if not params:
         return options
     options += [f"--source {params['source']}"] if params["source"] != "metadata" else []
-    options += ["--from PATH"] if params["source"] == "dbpedia" else []
+    options += [f"{option} {path}" for option, paths in notes["files"].items() for path in paths]
     options += [f"--hops {params['hops']}"] if params.get("hops", 2) != 2 else []
     options += ["--paper"] if params.get("paper") else []
     options += [f"--max-bad-rows {params['max_bad_rows']}"] if params.get("max_bad_rows", 100) != 100 else []

@@ -221,6 +221,12 @@ def test_only_wanted_heads_relations_or_tails_are_given(dump):
         assert dump(content + b"#\n", position=position, wanted=wanted)[0] == triples, "line by line"
 
 
+def test_terms_of_one_length_and_ending_are_told_apart(dump):
+    names = [b"<http://a/%c_with_the_same_ending_(film)>" % letter for letter in b"ABCDE"]
+    content = b"".join(name + b" <r> <t> .\n" for name in names)
+    assert [t[0] for t in dump(content, wanted=set(names[1:3]))[0]] == names[1:3]
+
+
 def test_a_last_line_without_its_end_is_read_and_a_cut_one_is_bad(dump):
     assert len(dump(PLAIN + PLAIN.rstrip())[0]) == 2
     found, told, count = dump(PLAIN + b"<http://a/B> <http://o/starring> <http://a/A", limit=1)

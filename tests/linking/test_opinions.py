@@ -1,7 +1,10 @@
+import time
 from collections import Counter
 
 import pytest
 import redial_films
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crscli.dialogue import Link, Turn
 from crscli.linking.opinions import ANSWERS, CONTINUES, NOT_SEEN, untold, with_opinions
@@ -177,6 +180,24 @@ def test_untold_takes_back_what_was_told(reason):
 def test_a_long_message_without_stops_is_read_quickly():
     text = "i really do not want to " * 2000 + "see Alpha"
     assert says(text, "Alpha") == {"Alpha": NOT_SEEN}
+
+
+def test_many_names_in_one_sentence_are_read_quickly():
+    text = "love horror " * 2000
+    links = [Link("genre", "horror", at * 12 + 5, at * 12 + 11) for at in range(2000)]
+    started = time.process_time()
+    told = with_opinions(text, links, (), "seeker")
+    assert time.process_time() - started < 2
+    assert len(told) == 2000
+
+
+@given(st.text(max_size=120), st.text(max_size=120))
+def test_any_text_can_be_read(text, other):
+    end = len(text)
+    links = (Link("item", "a", 0, end // 2), Link("genre", "horror", end // 2, end), Link("item", "b"))
+    before = [recommender(other), Turn("seeker", other, links[2:])]
+    told = with_opinions(text, links, before, "seeker")
+    assert [(x.kind, x.id, x.start, x.end) for x in told[:3]] == [(x.kind, x.id, x.start, x.end) for x in links]
 
 
 def answers(dialogues):

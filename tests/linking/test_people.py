@@ -1,8 +1,11 @@
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import redial_films
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crscli.catalogue import Catalogue, Item
 from crscli.linking.people import People
@@ -20,6 +23,21 @@ FILMS = [
     Item("7", "Damages", 2007, cast=("Glenn Close", "Sinbad", "The Who")),
     Item("8", "Amelie", 2001, cast=("Audrey Tautou",), writers=("Jean-Pierre Jeunet", "Guillaume Laurant")),
     Item("9", "Logan", 2017, cast=("Hugh Jackman", "Pedro Almodóvar"), writers=("John Logan",)),
+]
+WORDS = [
+    "Adam",
+    "Sandler",
+    "Sandler's",
+    " ",
+    ". ",
+    ", ",
+    "the rock",
+    "Johnson",
+    "adan",
+    "&amp;",
+    "Almodóvar",
+    "with",
+    "Jr",
 ]
 KNOWN = {"1": 90, "2": 80, "6": 70}
 
@@ -111,6 +129,13 @@ def test_people_whom_the_catalogue_does_not_have_have_no_nickname(people):
 def test_a_catalogue_without_people_finds_nobody():
     people = People(Catalogue([Item("1", "Heat")]), np.zeros(1))
     assert people.find(tokens("Adam Sandler"), "Adam Sandler") == []
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=12).map("".join))
+def test_links_have_a_place_and_do_not_overlap(people, text):
+    links = people.find(tokens(text), text)
+    assert all(0 <= link.start < link.end <= len(text) for link in links)
+    assert all(left.end <= right.start for left, right in pairwise(links))
 
 
 @pytest.mark.realdata

@@ -136,6 +136,10 @@ def test_a_dump_with_redirects_relations_hops_and_a_map_of_items(space, dump, tm
     assert found == {"f0": "Alder_(1990_film)>", "f1": "Birch_(film)>", "f2": "Cedars>", "f4": "Elm>"}
     assert built.statistics["per_relation"] == {"starring": 2, "birthPlace": 1}
     assert "1 films have no triple" in built.notes
+    assert built.files == {
+        "--from": [str(dump)], "--item-uris": [str(uris)], "--redirects": [str(redirects)],
+        "--relations": [str(relations)],
+    }  # fmt: skip
     params = space.artifact("tiny", "kg", "dbpedia").provenance()["params"]
     assert params["relations"] == ["<http://dbpedia.org/ontology/birthPlace>", "<http://dbpedia.org/ontology/starring>"]
 
