@@ -73,10 +73,11 @@ def fetch_metadata(
         run.console.document(made.__dict__)
         return
     run.console.line(f"{made.dataset}: {made.status}; {made.items:,} items from {', '.join(made.sources)}; {made.path}")
-    run.console.table(
-        ["field", "items with it", "share"],
-        [[name, f"{count:,}", f"{count / max(1, made.items):.0%}"] for name, count in made.coverage.items()],
-    )
+    if made.status != "dry run":
+        run.console.table(
+            ["field", "items with it", "share"],
+            [[name, f"{count:,}", f"{count / max(1, made.items):.0%}"] for name, count in made.coverage.items()],
+        )
     rows = [
         [s, *(f"{o.get(k, 0):,}" for k in ("matched", "uncertain", "missing", "unanswered"))]
         for s, o in made.outcomes.items()

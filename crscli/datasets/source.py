@@ -82,6 +82,7 @@ class Source:
             mode = self.path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError) as error:
             message = f"does not exist; looked for a directory, an archive or a file with {wanted}"
+            message = message.removesuffix(" with *")
             raise DataError(message, "check the path given with --from", path=place) from error
         except OSError as error:
             raise MachineError(f"{place}: cannot be read: {error.strerror}", "check its rights") from error

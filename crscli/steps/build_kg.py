@@ -1,5 +1,6 @@
 """build-kg: catalogue/ (or items/) + a dump or a published graph -> kg/<name>."""
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -352,4 +353,7 @@ def _items_called(catalogue: Catalogue, title: str) -> list[int]:
         if found:
             several = ", ".join(f"{catalogue[n].name} (id {catalogue[n].item_id})" for n in found[:8])
             raise UsageError(f"{len(found)} items are called {title!r}", f"name one by its year or id: {several}")
-    raise unknown_name("item", title, (item.name for item in catalogue))
+    names = {key(name).removeprefix("the "): item.name for item in catalogue for name in (item.name, item.title)}
+    near = difflib.get_close_matches(wanted.removeprefix("the "), names, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(dict.fromkeys(names[n] for n in near))}?" if near else "give its title or its id"
+    raise UsageError(f"no item is called {title!r}", hint)

@@ -249,7 +249,7 @@ def test_show_tells_what_a_graph_knows_of_an_item(space, tmp_path):
 
 def test_show_names_the_nearest_titles_and_asks_which_of_several(space, tmp_path):
     build_kg(space, dataset="tiny")
-    with pytest.raises(UsageError, match="unknown item 'Adler'") as caught:
+    with pytest.raises(UsageError, match="no item is called 'Adler'") as caught:
         show(space, dataset="tiny", name=None, title="Adler")
     assert "Alder (1990)" in caught.value.hint
     with_metadata(space, title="Elm")
