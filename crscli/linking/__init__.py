@@ -118,7 +118,6 @@ class Linker:
     def save(self, directory: Path) -> None:
         """Write weights and counts; the catalogue is not repeated."""
         plain = {
-            "catalogue": self.catalogue.digest,
             "bias": self.classifier.bias,
             "weights": dict(self.classifier.weights),
             "statistics": self.statistics.to_json(),

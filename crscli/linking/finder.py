@@ -22,9 +22,9 @@ BELIEVED = 0.45
 """Least probability of a link; chosen on validation dialogues for precision in all ways of writing."""
 
 SAID_SO, CLEAR, ASKED, ECHO, ALONE, LISTED = 0.5, 0.35, 0.15, 0.8, 0.3, 0.05
-"""Probability given to a pronoun that is written like a title. Least ones: of another small pronoun; of a title that
-is the whole answer; of a small word that also stands in a title with capitals; of the one capital among small words;
-of a capital word in a list of titles."""
+"""Probability given to a pronoun that is written like a title. Least ones: of another small pronoun; of a title in
+quotes or that is the whole answer; of a small word that also stands in a title with capitals; of the one capital
+among small words; of a capital word in a list of titles."""
 
 _LONGEST_WINDOW = 8
 _SURE_LETTERS = 14
@@ -39,6 +39,7 @@ _VERBS = {"is", "was", "has", "had", "looks", "sounds", "seems", "would", "will"
 _TIME = {"in", "since", "from", "until", "till", "year", "around", "circa", "of", "before", "after"}
 _YEARS = {"year", "years"}
 _LIST = re.compile(r"(?:\s*\(\d{4}\))?\s*(?:[,/+;&]|,?\s*(?:and|or|n)\s)\s*(?:(?:and|or)\s)?\s*", re.I)
+_OPENING, _CLOSING = re.compile(r"[\"“]$"), re.compile(r"[.,!?]?[\"”]")
 _CLOWN = {"clown", "pennywise"}
 
 
@@ -113,7 +114,7 @@ class FilmFinder:
 
     def _needed(self, name: Name, message: Message, first: int, stop: int, asked: bool) -> float:
         """The least probability of a title at a place."""
-        if asked and stop - first == len(message.words):
+        if _is_quoted(message, first, stop) or (asked and stop - first == len(message.words)):
             return ASKED
         is_known = self._counts(name).marks is not None
         return ALONE if is_known and stop - first == 1 and _stands_out(message, first) else BELIEVED
@@ -249,6 +250,11 @@ def _longest(finds: Sequence[Find]) -> list[Find]:
     return sorted(kept, key=lambda f: f.first)
 
 
+def _is_quoted(message: Message, first: int, stop: int) -> bool:
+    """Whether words stand in double quotes with nothing else but a mark of punctuation."""
+    return _OPENING.search(message.gap(first)) is not None and _CLOSING.match(message.gap(stop)) is not None
+
+
 def _stands_out(message: Message, at: int) -> bool:
     """Whether a word has a capital inside a sentence, and the words beside it have none."""
     capital, words = message.capital, message.words
@@ -310,6 +316,6 @@ def _how(message: Message, first: int, stop: int) -> str:
         return "title, franchise"
     if first == 0 and stop == len(message.words):
         return "title, alone"
-    if message.gap(first)[-1:] in ('"', "“"):
+    if _is_quoted(message, first, stop):
         return "title, quoted"
     return "title, capital" if message.capital[first] and not message.starts[first] else "title"

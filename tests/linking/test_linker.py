@@ -54,6 +54,8 @@ def films(linker, text, before=()):
             "I liked Ghostbusters &amp; Marley &amp; Me a lot",
             [("ghost", "Ghostbusters"), ("marley", "Marley &amp; Me")],
         ),
+        ('How has "The Exorcist" been received?', [("exorcist", "The Exorcist")]),
+        ("I liked Goodfellas (big fan of the actors)", [("goodfellas", "Goodfellas")]),
         ("Did you like amelie or Amélie’s music?", [("amelie", "amelie")]),
         ("have you seen marley and me", [("marley", "marley and me")]),
         (
