@@ -57,6 +57,9 @@ class Find:
     needed: float = 0.0
     """Probability from which on it is believed."""
 
+    marks: int = 0
+    """How often a title that is misspelt was marked: of two that are as near, the one named more often is meant."""
+
 
 class FilmFinder:
     """Finds the films of a catalogue in messages."""
@@ -215,7 +218,8 @@ class FilmFinder:
             score = 1.0 if year is not None else self._score(message, first, stop, name, False)
             if score >= BELIEVED:
                 typed = message.text[message.tokens[first].start : message.tokens[stop - 1].end]
-                yield Find(first, stop, name.titles, score, f"misspelt '{typed}'", year, distance, BELIEVED)
+                marks = (self._counts(name).marks or 0) if distance else 0
+                yield Find(first, stop, name.titles, score, f"misspelt '{typed}'", year, distance, BELIEVED, marks)
 
     def _windows(self, words: Sequence[str], common: Collection[str]) -> Iterator[tuple[int, int, int, int]]:
         """(first word, word after the last, number of a title, distance) of the windows near a title."""
@@ -239,10 +243,10 @@ class FilmFinder:
 
 
 def _longest(finds: Sequence[Find]) -> list[Find]:
-    """Finds without overlap, by place: the longest first, then the nearest to what is typed, then the likeliest."""
+    """Finds without overlap, by place: the longest first, the nearest to what is typed, the likeliest."""
     kept: list[Find] = []
     used: set[int] = set()
-    for find in sorted(finds, key=lambda f: (f.first - f.stop, f.distance, -f.score)):
+    for find in sorted(finds, key=lambda f: (f.first - f.stop, f.distance, -f.marks, -f.score)):
         words = range(find.first, find.stop)
         if used.isdisjoint(words):
             used.update(words)
