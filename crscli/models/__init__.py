@@ -62,6 +62,13 @@ MODELS: dict[str, ModelSpec] = {
         "crs",
         needs_run=True,
     ),
+    "blend-wide": ModelSpec(
+        "crscli.models.blend:Blend",
+        "blend with a small network that retrieves further candidates, and more rankers; slower to fit",
+        "crs",
+        {"retriever": True, "seeds": 5},
+        needs_run=True,
+    ),
 }
 
 

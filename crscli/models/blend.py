@@ -1,6 +1,6 @@
-"""blend: cheap signals from mentions and words, ordered by a learned listwise ranker; it can say why.
+"""blend: cheap signals from mentions, words, wishes and metadata, ordered by a learned listwise ranker; it says why.
 
-No language model, no GPU, minutes to fit. The signals are those of `signals.joint`; candidates are the tops of the
+No language model, no GPU, minutes to fit. The signals are those of `signals.together`; candidates are the tops of the
 signals; the ranker learns from candidates that were scored by signals which had not seen them. Settings were chosen
 on ReDial's validation split.
 """
@@ -21,70 +21,19 @@ from crscli.errors import DataError
 from crscli.progress import Progress, silent
 from crscli.ranker import Lists, ListwiseRanker, segments
 from crscli.recommender import FitData, Ranking, Reason, without_recommenders_of
-from crscli.signals.joint import SIGNALS, JointSignals
-from crscli.signals.talk import STATE_WIDTH, Lexicon, Talk
-
-ReasonKind = Literal["mention", "word", "dialogues", "popularity", "repeat"]
-
-
-@dataclass(frozen=True)
-class Feature:
-    """How the ranker sees a signal.
-
-    `kind` is what a recommendation that rests on it is put down to; `scaled`: besides its value the ranker gets its
-    logarithm and its share of the row's highest; `top`: so many of its best items become candidates; `least`: items
-    at or below this value do not, however few there are.
-    """
-
-    kind: ReasonKind
-    scaled: bool = True
-    top: int = 0
-    least: float = 0.0
-
-
-FEATURES: dict[str, Feature] = {
-    "popularity": Feature("popularity", scaled=False),
-    "popularity_by_step": Feature("popularity", scaled=False, top=60),
-    "frequency": Feature("popularity", scaled=False),
-    "cooccurrence": Feature("mention", top=70),
-    "cooccurrence_two_steps": Feature("mention", top=80),
-    "joint_ease": Feature("dialogues", top=100),
-    "similar_dialogues": Feature("dialogues", top=120),
-    "words_with_item": Feature("word", top=70),
-    "item_by_words": Feature("word", top=80),
-    "latent": Feature("dialogues", scaled=False, top=110),
-    "latent_mentions": Feature("mention", scaled=False, top=60),
-    "latent_words": Feature("word", scaled=False, top=60),
-    "typed_by_seeker": Feature("word", top=20),
-    "typed_by_recommender": Feature("word", top=20),
-    "typed_lately": Feature("word", top=20),
-    "title_words": Feature("word", top=10),
-    "title_words_lately": Feature("word"),
-    "series": Feature("mention", scaled=False, top=20),
-    "year": Feature("popularity", scaled=False),
-    "year_from_mentions": Feature("mention", scaled=False),
-    "year_from_newest": Feature("mention", scaled=False),
-}
-"""Signal -> how it is used. Every mentioned item is a candidate besides."""
-
-COPY_FEATURES = (
-    "is_mentioned",
-    "turns_since",
-    "times",
-    "by_seeker",
-    "by_recommender",
-    "newer_mentions",
-    "in_last_turn",
-    "in_turn_before",
+from crscli.signals.features import (
+    GROUPS,
+    Candidates,
+    ReasonKind,
+    batch_size,
+    candidates,
+    columns,
+    features_of,
+    kind_of,
 )
-CROSSED = ("popularity", "joint_ease", "cooccurrence", "words_with_item", "similar_dialogues")
-"""Signals that a linear ranker sees multiplied by the state of the row as well."""
-
-_CROSSED_COPIES = (0, 1, 5)
-_SCALED = [num for num, name in enumerate(FEATURES) if FEATURES[name].scaled]
-_AT_ONCE = 2_000_000
-_TINY = 1e-9
-assert list(FEATURES) == list(SIGNALS), "every signal needs its line in FEATURES, in the same order"
+from crscli.signals.requests import ContentSignals
+from crscli.signals.talk import Lexicon, Talk
+from crscli.signals.together import Together
 
 
 @dataclass(frozen=True)
@@ -95,16 +44,20 @@ class BlendConfig:
     """"mlp" (64-32 units, averaged over seeds) or "linear"."""
     seeds: int = 3
     """Rankers averaged."""
-    epochs: int = 5
+    epochs: int = 8
     learning_rate: float = 1e-3
-    stacking: str = "blocks"
+    stacking: str = "folds"
     """"blocks": signals of earlier dialogues only (where dialogues have an order); "folds": of other recommenders."""
     parts: int = 4
     """Blocks or folds."""
     base_share: float = 0.38
     """Oldest share of the dialogues that no block is cut from."""
-    negatives: float = 0.35
+    negatives: float = 0.15
     """Share of the wrong candidates that are kept for learning."""
+    retriever: bool = False
+    """A small network of its own finds further candidates and scores all."""
+    without: str = ""
+    """A group of features to leave out, for an ablation."""
 
     def __post_init__(self) -> None:
         for name, known in (("ranker", ("mlp", "linear")), ("stacking", ("blocks", "folds"))):
@@ -114,20 +67,8 @@ class BlendConfig:
             raise ValueError("seeds >= 1, epochs >= 1, parts >= 2, learning_rate > 0 expected")
         if not 0 < self.base_share < 1 or not 0 < self.negatives <= 1:
             raise ValueError("base_share in (0, 1) and negatives in (0, 1] expected")
-
-
-@dataclass
-class _Candidates:
-    """Candidates of R rows, ragged: `starts` (R + 1,), `items` (C,), `values` (C, signals), `highest` (R, signals),
-    `copied` (C, 8), `state` (R, 7).
-    """
-
-    starts: np.ndarray
-    items: np.ndarray
-    values: np.ndarray
-    highest: np.ndarray
-    copied: np.ndarray
-    state: np.ndarray
+        if self.without and self.without not in GROUPS:
+            raise ValueError(f"without {self.without!r} is none of {', '.join(GROUPS)}")
 
 
 class Blend:
@@ -139,19 +80,21 @@ class Blend:
     def __init__(
         self,
         catalogue: Catalogue,
-        signals: JointSignals,
+        signals: Together,
         rankers: Sequence[ListwiseRanker],
         floors: np.ndarray,
+        without: str = "",
         log: dict[str, Any] | None = None,
     ) -> None:
-        """Args: floors (signals,) added inside the logarithm of each signal."""
+        """Args: floors (signals,) added inside the logarithm of each signal; `without` the group left out."""
         self.catalogue = catalogue
         self.signals = signals
         self.rankers = rankers
         self.floors = floors
+        self.without = without
         self.log = log or {}
         # Items that no signal proposes follow by popularity, ties by number.
-        self._rest = metrics.top_k(signals.arrays["fallback"][None], len(catalogue))[0]
+        self._rest = metrics.top_k(signals.joint.arrays["fallback"][None], len(catalogue))[0]
 
     # ---- fitting ----------------------------------------------------------------------------------------------
 
@@ -173,13 +116,15 @@ class Blend:
         config = config or BlendConfig()
         dialogues = data.learnable
         lexicon = Lexicon.fit(catalogue, dialogues)
+        content = ContentSignals(catalogue)
         parts = list(_parts(dialogues, data.sequences, config, seed))
-        stacked: list[tuple[_Candidates, np.ndarray, np.ndarray]] = []
+        stacked: list[tuple[Candidates, np.ndarray, np.ndarray]] = []
         log: dict[str, Any] = {"parts": [], "sequences": len(data.sequences)}
         for num, (learnt, held_out) in enumerate(parts):
             progress("scoring held-out dialogues", num, len(parts))
-            signals = JointSignals.fit(lexicon, learnt, seed=seed)
-            part = _stack(signals, [e for d in held_out for e in cut(d)], config.negatives, seed + num)
+            told = partial(_labelled, progress, f"fitting signals, {num + 1} of {len(parts) + 1}")
+            signals = Together.fit(lexicon, content, learnt, retrieve=config.retriever, seed=seed, progress=told)
+            part = _stack(signals, [e for d in held_out for e in cut(d)], config, seed + num)
             log["parts"].append({"learnt": len(learnt), "held_out": len(held_out), **part[1]})
             stacked += part[0]
         progress("scoring held-out dialogues", len(parts), len(parts))
@@ -200,8 +145,10 @@ class Blend:
             label = f"learning to rank, {num + 1} of {count}"
             told = partial(_labelled, progress, label)
             rankers.append(ListwiseRanker.fit(lists, seed=seed + num, progress=told, **options))
-        signals = JointSignals.fit(lexicon, _pool(dialogues, data.sequences), seed=seed)
-        return cls(catalogue, signals, rankers, floors, log)
+        told = partial(_labelled, progress, f"fitting signals, {len(parts) + 1} of {len(parts) + 1}")
+        pool = _pool(dialogues, data.sequences)
+        signals = Together.fit(lexicon, content, pool, retrieve=config.retriever, seed=seed, progress=told)
+        return cls(catalogue, signals, rankers, floors, config.without, log)
 
     def save(self, directory: Path) -> None:
         """Write signals and rankers."""
@@ -211,28 +158,29 @@ class Blend:
             ranker.save(directory / f"ranker-{num:03}.npz")
 
     @classmethod
-    def load(cls, directory: Path, catalogue: Catalogue, config: BlendConfig | None = None) -> "Blend":
+    def load(cls, directory: Path, catalogue: Catalogue, config: BlendConfig) -> "Blend":
         """Read what `save` wrote."""
         rankers = [ListwiseRanker.load(path) for path in sorted(directory.glob("ranker-*.npz"))]
         with np.load(directory / "floors.npz", allow_pickle=False) as arrays:
             floors = arrays["floors"]
-        return cls(catalogue, JointSignals.load(directory, catalogue), rankers, floors)
+        signals = Together.load(directory, catalogue, retrieve=config.retriever)
+        return cls(catalogue, signals, rankers, floors, config.without)
 
     # ---- ranking ----------------------------------------------------------------------------------------------
 
     def rank(self, contexts: Sequence[Context], k: int) -> list[Ranking]:
         """Candidates by the ranker, then all other items by popularity."""
-        size = _batch_size(len(self.catalogue))
+        size = batch_size(len(self.catalogue))
         rankings: list[Ranking] = []
         for start in range(0, len(contexts), size):
             talk = Talk(contexts[start : start + size], self.signals.lexicon)
-            found = _candidates(self.signals, talk)
+            found = candidates(self.signals, talk, self.without)
             scores = self._scores(found)
             rankings += [self._ranking(found, scores, row, k) for row in range(len(talk.contexts))]
         return rankings
 
-    def _scores(self, found: _Candidates) -> np.ndarray:
-        features = _features(found, self.floors, self._crossed)
+    def _scores(self, found: Candidates) -> np.ndarray:
+        features = features_of(found, self.floors, self._crossed)
         total = np.zeros(len(found.items), dtype=np.float32)
         for ranker in self.rankers:
             total += ranker.scores(features, found.state, found.starts)
@@ -242,7 +190,7 @@ class Blend:
     def _crossed(self) -> bool:
         return len(self.rankers[0].weights) == 2
 
-    def _ranking(self, found: _Candidates, scores: np.ndarray, row: int, k: int) -> Ranking:
+    def _ranking(self, found: Candidates, scores: np.ndarray, row: int, k: int) -> Ranking:
         own = slice(found.starts[row], found.starts[row + 1])
         order = np.lexsort((found.items[own], -scores[own]))
         items, values = found.items[own][order], scores[own][order]
@@ -259,11 +207,11 @@ class Blend:
         Shares are of the positive contributions, compared with the mean candidate of the row.
         """
         talk = Talk([context], self.signals.lexicon)
-        found = _candidates(self.signals, talk, always=np.array(item_nums, dtype=np.int64))
-        features = _features(found, self.floors, self._crossed)
+        found = candidates(self.signals, talk, self.without, always=np.array(item_nums, dtype=np.int64))
+        features = features_of(found, self.floors, self._crossed)
         parts = sum(r.contributions(features, found.state, found.starts) for r in self.rankers)
         parts = np.asarray(parts) - np.asarray(parts).mean(axis=0)
-        names = np.array(_columns(self._crossed))
+        names = np.array(columns(self._crossed))
         explained = []
         for item in item_nums:
             row = parts[int(np.flatnonzero(found.items == item)[0])]
@@ -282,7 +230,7 @@ class Blend:
         evidence = {kind: self._evidence(talk, item, kind) for kind in get_args(ReasonKind)}
         shown: list[tuple[float, ReasonKind, str, str]] = []
         for kind, proof in evidence.items():
-            own = {name: gain for name, gain in gains.items() if _kind(name) == kind}
+            own = {name: gain for name, gain in gains.items() if kind_of(name) == kind}
             if proof is not None and sum(own.values()) > 0:
                 shown.append((sum(own.values()), kind, proof, max(own, key=lambda name: own[name])))
         if not shown:
@@ -294,10 +242,16 @@ class Blend:
     def _evidence(self, talk: Talk, item: int, kind: ReasonKind) -> str | None:
         """What there is to show for a kind of reason; None if nothing is."""
         if kind == "mention":
-            behind = self.signals.mention_behind(talk, 0, item)
+            behind = self.signals.joint.mention_behind(talk, 0, item)
             return None if behind is None else self.catalogue[behind].item_id
         if kind == "word":
-            return self.signals.word_behind(talk, 0, item)
+            return self.signals.joint.word_behind(talk, 0, item)
+        if kind == "request":
+            return self.signals.content.request_behind(talk, 0, item)
+        if kind == "name":
+            return self.signals.content.name_behind(talk, 0, item)
+        if kind == "metadata":
+            return self.signals.content.likeness_behind(talk, 0, item)
         if kind == "repeat":
             return self.catalogue[item].item_id if item in talk.mentions[0] else None
         if kind == "dialogues":
@@ -352,17 +306,17 @@ def _parts(
 
 
 def _stack(
-    signals: JointSignals, examples: Sequence[Example], negatives: float, seed: int
-) -> tuple[list[tuple[_Candidates, np.ndarray, np.ndarray]], dict[str, float]]:
+    signals: Together, examples: Sequence[Example], config: BlendConfig, seed: int
+) -> tuple[list[tuple[Candidates, np.ndarray, np.ndarray]], dict[str, float]]:
     """Candidates, labels and loss offsets of held-out rows, with most wrong candidates dropped; and how it went."""
-    rng = np.random.default_rng(seed)
+    rng, negatives = np.random.default_rng(seed), config.negatives
     catalogue = signals.lexicon.catalogue
     made = []
     right = wanted = rows = total = 0
-    size = _batch_size(len(catalogue))
+    size = batch_size(len(catalogue))
     for start in range(0, len(examples), size):
         chunk = examples[start : start + size]
-        found = _candidates(signals, Talk([e.context for e in chunk], signals.lexicon))
+        found = candidates(signals, Talk([e.context for e in chunk], signals.lexicon), config.without)
         of_row = segments(found.starts)
         targets = [set(catalogue.vocabulary.nums(e.targets).tolist()) for e in chunk]
         labels = np.array(
@@ -373,18 +327,12 @@ def _stack(
         offsets = np.where(sure, 0.0, -np.log(negatives)).astype(np.float32)
         right, wanted = right + int(labels.sum()), wanted + sum(len(t) for t in targets)
         rows, total = rows + len(chunk), total + len(labels)
-        made.append((_taken(found, kept, of_row), labels[kept], offsets[kept]))
+        made.append((found.take(kept), labels[kept], offsets[kept]))
     per_row, coverage = round(total / max(rows, 1)), round(right / max(wanted, 1), 3)
     return made, {"rows": rows, "candidates_per_row": per_row, "coverage": coverage}
 
 
-def _taken(found: _Candidates, kept: np.ndarray, of_row: np.ndarray) -> _Candidates:
-    counts = np.bincount(of_row[kept], minlength=len(found.state))
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    return _Candidates(starts, found.items[kept], found.values[kept], found.highest, found.copied[kept], found.state)
-
-
-def _floors(parts: Sequence[_Candidates]) -> np.ndarray:
+def _floors(parts: Sequence[Candidates]) -> np.ndarray:
     """A small value of each signal, to be added inside its logarithm: the tenth percentile of the positive ones."""
     sample = np.concatenate([p.values[::7] for p in parts])
     return np.array(
@@ -392,13 +340,13 @@ def _floors(parts: Sequence[_Candidates]) -> np.ndarray:
     )
 
 
-def _joined(stacked: list[tuple[_Candidates, np.ndarray, np.ndarray]], floors: np.ndarray, ranker: str) -> Lists:
+def _joined(stacked: list[tuple[Candidates, np.ndarray, np.ndarray]], floors: np.ndarray, ranker: str) -> Lists:
     """All parts as one set of lists without empty ones; the parts are given up on the way to save memory."""
     features, states, lengths, labels, offsets = [], [], [], [], []
     while stacked:
         found, label, offset = stacked.pop(0)
         filled = np.diff(found.starts) > 0
-        features.append(_features(found, floors, ranker == "linear"))
+        features.append(features_of(found, floors, ranker == "linear"))
         states.append(found.state[filled])
         lengths.append(np.diff(found.starts)[filled])
         labels.append(label)
@@ -412,95 +360,3 @@ def _joined(stacked: list[tuple[_Candidates, np.ndarray, np.ndarray]], floors: n
         joined[at : at + len(part)] = part
         at += len(part)
     return Lists(joined, state, starts, label, offset)
-
-
-# ---- candidates and features ----------------------------------------------------------------------------------
-
-
-def _batch_size(items: int) -> int:
-    return max(1, min(256, _AT_ONCE // max(items, 1)))
-
-
-def _candidates(signals: JointSignals, talk: Talk, always: np.ndarray | None = None) -> _Candidates:
-    """The tops of the signals without the mentioned items, and the mentioned items."""
-    scores = signals.scores(talk)
-    chosen = np.zeros((len(talk.contexts), len(signals.lexicon.catalogue)), dtype=bool)
-    mentioned = [np.fromiter(seen, dtype=np.int64, count=len(seen)) for seen in talk.mentions]
-    for name, feature in FEATURES.items():
-        for row, items in enumerate(mentioned if feature.top else ()):
-            chosen[row, _tops(scores[name][row], items, feature)] = True
-    for row, items in enumerate(mentioned):
-        chosen[row, items] = True
-    if always is not None:
-        chosen[:, always] = True
-    rows, items = np.nonzero(chosen)
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(chosen)))])
-    values = np.stack([scores[name][rows, items] for name in FEATURES], axis=1).astype(np.float32, copy=False)
-    highest = np.zeros((len(chosen), len(FEATURES)), dtype=np.float32)
-    filled = np.diff(starts) > 0
-    if filled.any():
-        highest[filled] = np.maximum.reduceat(values, starts[:-1][filled])
-    return _Candidates(starts, items, values, highest, _copied(talk, rows, items), talk.state)
-
-
-def _tops(values: np.ndarray, mentioned: np.ndarray, feature: Feature) -> np.ndarray:
-    """The best items of a signal in one row that are not mentioned."""
-    above = values > feature.least
-    above[mentioned] = False
-    found = np.flatnonzero(above)
-    return found[metrics.top_k(values[found][None], feature.top)[0]]
-
-
-def _copied(talk: Talk, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """How each candidate was mentioned before, in the order of COPY_FEATURES; zeros where it was not: (C, 8)."""
-    copied = np.zeros((len(rows), len(COPY_FEATURES)), dtype=np.float32)
-    for row, seen in enumerate(talk.mentions):
-        own = np.searchsorted(rows, [row, row + 1])
-        turns = len(talk.spans[row])
-        for item, places in seen.items():
-            num = own[0] + np.searchsorted(items[own[0] : own[1]], item)
-            last_turn, _, last_place = places[-1]
-            copied[num] = (
-                1,
-                np.log1p(turns - 1 - last_turn),
-                np.log(len(places)),
-                any(role == 0 for _, role, _ in places),
-                any(role == 1 for _, role, _ in places),
-                np.log1p(sum(other[-1][2] > last_place for other in seen.values())),
-                last_turn == turns - 1,
-                last_turn == turns - 2,
-            )
-    return copied
-
-
-def _features(found: _Candidates, floors: np.ndarray, crossed: bool) -> np.ndarray:
-    """What the ranker sees: values, logarithms, shares of the row's highest, copy features; crosses if linear."""
-    of_row = segments(found.starts)
-    positive = np.maximum(found.values[:, _SCALED], 0)
-    logs = np.log(positive + floors[_SCALED])
-    shares = positive / (np.maximum(found.highest[:, _SCALED], 0) + _TINY)[of_row]
-    columns = [found.values, logs, shares, found.copied]
-    if crossed:
-        state = found.state[of_row]
-        for name in CROSSED:
-            num = list(FEATURES).index(name)
-            column = logs[:, _SCALED.index(num)] if num in _SCALED else found.values[:, num]
-            columns.append(column[:, None] * state)
-        columns += [found.copied[:, [num]] * state for num in _CROSSED_COPIES]
-    return np.concatenate(columns, axis=1, dtype=np.float32)
-
-
-def _columns(crossed: bool) -> list[str]:
-    """The name of the signal or copy feature behind each column of `_features`."""
-    names = list(FEATURES)
-    scaled = [names[num] for num in _SCALED]
-    columns = [*names, *scaled, *scaled, *COPY_FEATURES]
-    if crossed:
-        columns += [name for name in CROSSED for _ in range(STATE_WIDTH)]
-        columns += [COPY_FEATURES[num] for num in _CROSSED_COPIES for _ in range(STATE_WIDTH)]
-    return columns
-
-
-def _kind(name: str) -> ReasonKind:
-    """What a recommendation that rests on a feature is put down to."""
-    return FEATURES[name].kind if name in FEATURES else "repeat"

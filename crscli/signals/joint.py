@@ -26,6 +26,8 @@ SIGNALS: dict[str, str] = {
     "frequency": "log of how many dialogues name it",
     "cooccurrence": "named in the same dialogues as the mentions",
     "cooccurrence_two_steps": "named with what is named with the mentions",
+    "cooccurrence_newest": "named in the same dialogues as mostly the newest mention",
+    "cooccurrence_by_seeker": "named in the same dialogues as what the seeker named",
     "joint_ease": "closed-form autoencoder over items and words of a dialogue",
     "similar_dialogues": "named in the most similar dialogues by items and words",
     "words_with_item": "share of dialogues with the seeker's words that name it",
@@ -218,8 +220,9 @@ class JointSignals:
             full[:, items] = values
             return full
 
-        mentions = sp.csr_array(talk.weighted(s.decay)[:, items])
-        mentions = rows_of_length_1(mentions)
+        mentions = rows_of_length_1(sp.csr_array(talk.weighted(s.decay)[:, items]))
+        newest = rows_of_length_1(sp.csr_array(talk.weighted(s.newest_decay)[:, items]))
+        by_seeker = rows_of_length_1(sp.csr_array(talk.weighted(s.decay, by_seeker=True)[:, items]))
         said = sp.csr_array(talk.seeker @ talk.words)
         seeker, lately = self._bag(said, logged=True), self._bag(sp.csr_array(talk.last @ talk.words), logged=True)
         everything = self._bag(sp.csr_array(said + talk.recommender @ talk.words))
@@ -233,6 +236,8 @@ class JointSignals:
             "frequency": spread(np.broadcast_to(np.log1p(a["count"]), (size[0], len(items)))),
             "cooccurrence": spread(near.toarray()),
             "cooccurrence_two_steps": spread((near @ m["cooccurrence"]).toarray()),
+            "cooccurrence_newest": spread((newest @ m["cooccurrence"]).toarray()),
+            "cooccurrence_by_seeker": spread((by_seeker @ m["cooccurrence"]).toarray()),
             "joint_ease": spread((by_items + s.words_in_ease * by_words) @ a["joint"] / a["joint_diagonal"]),
             "similar_dialogues": spread(self._similar(by_items + by_words)),
             "words_with_item": spread((seeker @ m["words_with_item"]).toarray()),

@@ -118,9 +118,9 @@ def _series(title: str) -> str:
 class Talk:
     """What B contexts say, counted once per distinct turn (T of them).
 
-    `words` (T, V) counts; `named` (T, N) mentions; `typed` (T, N) titles typed without a mark; `role` (T,) 0 seeker,
-    1 recommender; `seeker`, `recommender`, `last` (B, T) which turns of a context are the seeker's, the
-    recommender's, the last two.
+    `tokens` words of each turn; `words` (T, V) counts; `named` (T, N) mentions; `typed` (T, N) titles typed without a
+    mark; `role` (T,) 0 seeker, 1 recommender; `seeker`, `recommender`, `last` (B, T) which turns of a context are the
+    seeker's, the recommender's, the last two.
     """
 
     def __init__(self, contexts: Sequence[Context], lexicon: Lexicon) -> None:
@@ -152,8 +152,8 @@ class Talk:
         named: tuple[list[int], list[int]] = ([], [])
         typed: tuple[list[int], list[int]] = ([], [])
         self.lengths = np.zeros(len(self.turns), dtype=np.float32)
-        for num, turn in enumerate(self.turns):
-            found = turn_tokens(turn)
+        self.tokens = [turn_tokens(turn) for turn in self.turns]
+        for num, (turn, found) in enumerate(zip(self.turns, self.tokens, strict=True)):
             self.lengths[num] = len(found)
             columns = [known[term] for term in terms_of(found) if term in known]
             items = dict.fromkeys(self.lexicon.catalogue.vocabulary.nums(turn.items).tolist())
@@ -191,11 +191,13 @@ class Talk:
         nums = self.lexicon.catalogue.vocabulary.nums(self.turns[num].items)
         return list(dict.fromkeys(reversed(nums.tolist())))[::-1]
 
-    def weighted(self, decay: float) -> sp.csr_array:
-        """Mentioned items, the newest weighs 1, the next `decay`, ...: (B, N)."""
+    def weighted(self, decay: float, *, by_seeker: bool = False) -> sp.csr_array:
+        """Mentioned items, or those that the seeker named; the newest weighs 1, the next `decay`, ...: (B, N)."""
         rows, columns, values = [], [], []
-        for row, seen in enumerate(self.mentions):
-            for place, item in enumerate(sorted(seen, key=lambda i: -seen[i][-1][2])):
+        for row, every in enumerate(self.mentions):
+            kept = (i for i, at in every.items() if not by_seeker or any(role == 0 for _, role, _ in at))
+            age = {item: -every[item][-1][2] for item in kept}
+            for place, item in enumerate(sorted(age, key=age.__getitem__)):
                 rows.append(row)
                 columns.append(item)
                 values.append(decay**place)

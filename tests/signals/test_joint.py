@@ -91,7 +91,7 @@ def slow(lexicon, dialogues, contexts):
 
 def test_the_signals_are_these_and_all_of_one_shape(scores, contexts):
     assert list(scores) == list(SIGNALS)
-    assert len(SIGNALS) == 21
+    assert len(SIGNALS) == 23
     for name, values in scores.items():
         assert values.shape == (len(contexts), SIZE)
         assert values.dtype == np.float32, name
@@ -127,6 +127,20 @@ def test_cooccurrence_in_one_and_two_steps(scores, slow):
     shares = pairs / (pairs.sum(axis=1, keepdims=True) + SHRINKAGE)
     assert np.allclose(scores["cooccurrence"], slow.weights @ shares, atol=1e-6)
     assert np.allclose(scores["cooccurrence_two_steps"], slow.weights @ shares @ shares, atol=1e-6)
+
+
+def test_cooccurrence_with_the_newest_mention_and_with_those_of_the_seeker(scores, slow, contexts):
+    pairs = slow.named.T @ slow.named
+    np.fill_diagonal(pairs, 0)
+    shares = pairs / (pairs.sum(axis=1, keepdims=True) + SHRINKAGE)
+    known = slow.named.sum(axis=0) > 0
+    for row, (newest_first, context) in enumerate(zip(slow.mentions, contexts, strict=True)):
+        theirs = {n for t in context.turns if t.role == "seeker" for n in numbers(t.items)}
+        own = [num for num in newest_first if num in theirs]
+        for name, nums, decay in (("newest", newest_first, 0.3), ("by_seeker", own, DECAY)):
+            weights = np.zeros(SIZE)
+            weights[nums] = decay ** np.arange(len(nums))
+            assert np.allclose(scores[f"cooccurrence_{name}"][row], unit(weights * known) @ shares, atol=1e-5)
 
 
 def test_joint_ease_is_the_direct_solution_over_items_and_words(scores, slow):
