@@ -15,16 +15,25 @@ _PUBLISHED = Path(__file__).parent / "published.toml"
 
 
 def header(
-    dataset: str, corpus: str, form: str, test_set: TestSet, params: Mapping[str, Any], seed: int
+    dataset: str, corpus: str, form: str, test_set: TestSet, params: Mapping[str, Any], seed: int, *, marked: bool = True
 ) -> dict[str, Any]:
-    """What was measured: everything that decides the figures besides the models."""
+    """What was measured: everything that decides the figures besides the models.
+
+    `marked` is False where the dataset names no items itself: mentions and labels are what the linker found.
+    """
     protocol = test_set.protocol
     return {
         "schema": SCHEMA,
         "dataset": dataset,
         "corpus": corpus,
         "form": form,
-        "protocol": {"name": protocol.name, "summary": protocol.summary, "source": protocol.source},
+        "protocol": {
+            "name": protocol.name,
+            "summary": protocol.summary,
+            "source": protocol.source,
+            "graph": protocol.graph,
+        },
+        "mentions": "marked" if marked else "linked",
         "models_asked": list(params["asked"]),
         "aggregate": protocol.aggregate,
         "split": test_set.split,
@@ -165,6 +174,10 @@ def caption(report: Mapping[str, Any]) -> list[str]:
         f"seed {report['seed']}); {chosen}; items of the context "
         f"{'excluded from' if report['exclude_mentioned'] else 'left in'} the rankings",
     ]
+    if protocol["graph"]:
+        lines.append(f"films of the graph {protocol['graph']}; {protocol['source']}")
+    if report["mentions"] == "linked":
+        lines.append("the dataset marks no item: mentions and labels are those that crs link-entities found")
     if report["limit"] is not None:
         lines.append(f"LIMITED to the first {report['limit']:,} rows: for a quick look, comparable to nothing")
     return lines

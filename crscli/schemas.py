@@ -65,12 +65,13 @@ _FIGURES = _map(_map(_map(_ESTIMATE)))
 
 _REPORT = _object(
     "schema dataset corpus form protocol models_asked aggregate split counts counts_checked limit exclude_mentioned"
-    " seed models comparisons published",
+    " mentions seed models comparisons published",
     schema={"const": "crs.report/1"},
     dataset=_TEXT,
     corpus=_TEXT,
     form=_TEXT,
-    protocol=_object("name summary source", name=_TEXT, summary=_TEXT, source=_TEXT),
+    protocol=_object("name summary source graph", name=_TEXT, summary=_TEXT, source=_TEXT, graph=_TEXT),
+    mentions={"enum": ["marked", "linked"], "description": "by the dataset's own marks, or found by crs link-entities"},
     models_asked={**_TEXTS, "description": "compared with each other and with copy-popularity"},
     aggregate={"enum": ["micro", "row"], "description": "what the main table's figures are means over"},
     split={"enum": ["valid", "test"]},

@@ -75,14 +75,17 @@ def count(dialogues: Iterable[Dialogue], index: NameIndex) -> Statistics:
     """Count in dialogues whose item links carry places.
 
     Args:
-        dialogues: their marks count as the titles that stand at their places.
+        dialogues: their marks count as the titles that stand at their places; one without any place says nothing of
+            what its words mean.
         index: of the keys whose other occurrences are counted.
     """
     found = Statistics()
     for dialogue in dialogues:
-        for turn in dialogue.turns:
+        marks = [marks_of(turn) for turn in dialogue.turns]
+        for turn, places in zip(dialogue.turns, marks, strict=True):
             found.popularity.update(turn.items)
-            places = marks_of(turn)
+            if not any(marks):
+                continue
             found.marks.update(key(split_title(turn.text[start:end])[0]) for start, end, _ in places)
             for part in between(turn.text, places):
                 words = [token.word for token in tokens(part)]

@@ -29,11 +29,17 @@ class DatasetInputs:
     splits: dict[str, list[Dialogue]]
     sequences: list[Dialogue]
     inputs: dict[str, str]
+    marked: bool = True
+    """Whether the dialogues name items by marks of their own, or by what the linker found."""
 
     def fit_data(self, *, refit: bool | None = None) -> FitData:
         """What a model may learn from; a validation split that was cut off train goes back after the choice."""
         if "train" not in self.splits:
             raise UsageError(f"dataset {self.name} has no train dialogues", "fetch it from files that have them")
+        if not has_mentions(self.splits):
+            raise ArtifactMissing(
+                f"no turn of dataset {self.name} names an item", f"run: crs link-entities --dataset {self.name}"
+            )
         return FitData(
             self.splits["train"],
             self.splits.get("valid", []),
@@ -86,6 +92,7 @@ def read_dataset(workspace_: Workspace, dataset: str, *, linked: bool = False) -
         loaded,
         sequences,
         used,
+        marked,
     )
 
 

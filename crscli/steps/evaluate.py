@@ -107,7 +107,7 @@ def evaluate(
     artifact = workspace_.artifact(dataset, "reports", run or _report_name(params, models))
     if limit is not None:
         test_set = _first_rows(test_set, limit)
-    head = report.header(data.name, data.corpus, data.form, test_set, params, seed)
+    head = report.header(data.name, data.corpus, data.form, test_set, params, seed, marked=data.marked)
     if dry_run:
         return Evaluated(head, artifact.path, "dry run")
     if not force and artifact.is_current(recipe):

@@ -169,6 +169,8 @@ def _cut(corpus: Corpus, rule: ValidRule, share: float, seed: int) -> bool:
         corpus.notes.append(f"valid: {how} {len(corpus.splits['valid'])} of {len(train)} train dialogues")
     if "test" not in corpus.splits:
         corpus.notes.append("no test dialogues in the source")
+    if not any(turn.items for content in corpus.splits.values() for d in content for turn in d.turns):
+        corpus.notes.append("no turn marks an item: crs link-entities finds those that are named in the text")
     check_splits_apart(corpus.splits)
     if not any(corpus.splits.values()):
         raise DataError("no dialogue could be read")

@@ -258,3 +258,15 @@ def test_the_bundled_weights_are_small_and_hold_no_title_of_several_words():
     plain = json.loads(text)
     assert set(plain) == {"bias", "weights", "words", "pairs"}
     assert max(name.count(" ") for name in plain["pairs"]) == 1
+
+
+def test_dialogues_without_any_mark_say_nothing_against_titles():
+    told = [
+        Dialogue(str(n), (Turn("seeker", "I watched heat again"), Turn("recommender", "Heat is good")))
+        for n in range(9)
+    ]
+    catalogue = Catalogue([Item("1", "Heat", 1995), Item("2", "Alien", 1979)])
+    assert Linker.bundled(catalogue, told).link("Have you seen Heat?") == Linker.bundled(catalogue).link(
+        "Have you seen Heat?"
+    )
+    assert [link.id for link in Linker.bundled(catalogue, told).link("Have you seen Heat?")] == ["1"]

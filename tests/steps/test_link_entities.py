@@ -9,8 +9,11 @@ from crscli.dialogue import load_dialogues
 from crscli.errors import ArtifactMissing, UsageError
 from crscli.linking import Linker
 from crscli.linking.stored import MARKED, read_links, with_links
+from crscli.report import caption
+from crscli.steps.evaluate import evaluate
 from crscli.steps.fetch_dataset import fetch_dataset
 from crscli.steps.link_entities import link_entities
+from crscli.steps.train import train
 from crscli.workspace import Workspace
 
 
@@ -167,3 +170,25 @@ def test_films_are_found_where_a_dataset_has_no_marks(bare):
     for split, dialogues in splits_of(bare, "bare").items():
         for dialogue in with_links(split, dialogues, read_links(made.path)):
             assert tuple(turn.items for turn in dialogue.turns) == wanted[dialogue.dialogue_id]
+
+
+def test_a_dataset_without_marks_takes_what_was_found_and_says_so(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    tiny.write_lines(source / "items.jsonl", tiny.items())
+    plain = [
+        {**d, "turns": [{"role": t["role"], "text": t["text"]} for t in d["turns"]]} for d in tiny.dialogues()
+    ]  # the same dialogues, as text alone
+    tiny.write_lines(source / "dialogues.jsonl", plain)
+    workspace = Workspace(tmp_path / "workspace")
+    fetched = fetch_dataset(workspace, dataset="jsonl", source=source, name="plain")
+    assert any("no turn marks an item: crs link-entities" in note for note in fetched.notes)
+    with pytest.raises(ArtifactMissing, match="no turn of dataset plain names an item") as caught:
+        train(workspace, dataset="plain", model="cooccurrence")
+    assert caught.value.hint == "run: crs link-entities --dataset plain"
+    link_entities(workspace, dataset="plain")
+    assert train(workspace, dataset="plain", model="cooccurrence").status == "written"
+    report = evaluate(workspace, dataset="plain", models=["cooccurrence"], draws=20).report
+    assert report["mentions"] == "linked"
+    assert report["counts"]["labels"] == 8  # four test dialogues with two recommended films each
+    assert any("the dataset marks no item" in line for line in caption(report))
