@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
+import scipy.sparse as sp
 
 from crscli.catalogue import Catalogue, Item
 from crscli.dialogue import Context, Dialogue, Link, Turn
@@ -31,8 +32,9 @@ class Ranking:
 class Reason:
     """What carried a recommendation.
 
-    A mentioned item, a word of the seeker, a request (for a genre, a time, a studio), a name that was given (a person, a
-    title), something in common with what was mentioned, similar dialogues, popularity, or that it was mentioned itself.
+    A mentioned item, a word of the seeker, a request (for a genre, a time, a studio), a name that was given (of a
+    person, a title), something in common with what was mentioned, similar dialogues, popularity, or that it was
+    mentioned itself.
 
     `evidence` is the item id, the word or the name; `share` is its part of the positive contributions to the score, in
     [0, 1]; `feature` names what of the model added most, where the model has named features.
@@ -72,12 +74,14 @@ class FitData:
         valid: for choosing settings and stopping; never learnt from before the choice is made.
         sequences: dialogues of which only the mentions are known, without text.
         refit: after the choice, learn from train and valid.
+        neighbours: (N, E) what each item is beside in a knowledge graph, for models that may use one.
     """
 
     train: Sequence[Dialogue]
     valid: Sequence[Dialogue] = ()
     sequences: Sequence[Dialogue] = ()
     refit: bool = True
+    neighbours: sp.csr_array | None = None
 
     @property
     def for_choice(self) -> list[Dialogue]:

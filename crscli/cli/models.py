@@ -53,6 +53,9 @@ def train(
             show_default=False,
         ),
     ] = None,
+    kg: Annotated[
+        str | None, typer.Option(help="Graph that the model takes items' neighbours from, where it can (blend).")
+    ] = None,
     seed: SeedOption = 0,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
@@ -70,7 +73,7 @@ def train(
     chosen = run.dataset(dataset)
     made = step(
         run.workspace, dataset=chosen, model=model, run=run_name, config=config,
-        sets=tuple(sets or ()), refit=refit, seed=seed, force=force, dry_run=dry_run,
+        sets=tuple(sets or ()), refit=refit, kg=kg, seed=seed, force=force, dry_run=dry_run,
         progress=run.console.progress, say=run.console.say,
     )  # fmt: skip
     if run.console.as_json:

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import scipy.sparse as sp
 
 from crscli import genres
 from crscli.dialogue import Link
@@ -167,6 +168,17 @@ class KnowledgeGraph:
         ends: tuple[tuple[Direction, int], ...] = (("out", 0), ("in", 2))
         orders = {name: np.argsort(self.triples[:, end], kind="stable") for name, end in ends}
         return {name: (self.triples[orders[name], end], orders[name]) for name, end in ends}
+
+    def item_neighbours(self) -> sp.csr_array:
+        """(N, E) float32, 1 where an item's entity and another share a triple, whatever its direction."""
+        size = len(self.entities)
+        heads, tails = self.triples[:, 0], self.triples[:, 2]
+        ends = (np.concatenate([heads, tails]), np.concatenate([tails, heads]))
+        joined = sp.csr_array((np.ones(len(ends[0]), dtype=np.float32), ends), shape=(size, size))
+        joined.data[:] = 1.0
+        linked = np.flatnonzero(self.item_entities >= 0)
+        places = (np.ones(len(linked), dtype=np.float32), (linked, self.item_entities[linked]))
+        return sp.csr_array(sp.csr_array(places, shape=(len(self.item_entities), size)) @ joined)
 
     def neighbourhood(self, item_num: int, limit: int | None = None) -> list[Neighbour]:
         """The edges of an item by relation and name, at most `limit` of each relation and direction."""

@@ -11,7 +11,8 @@ from crscli.errors import unknown_name
 class ModelSpec:
     """A named model: the class that implements it, and the settings that make the preset.
 
-    `needs_run` is True if it cannot be fitted on the fly when it is evaluated.
+    `needs_run` is True if it cannot be fitted on the fly when it is evaluated; `uses_graph` if it can take items'
+    neighbours from a knowledge graph.
     """
 
     target: str
@@ -19,6 +20,7 @@ class ModelSpec:
     source: str
     preset: dict[str, Any] = field(default_factory=dict)
     needs_run: bool = False
+    uses_graph: bool = False
 
 
 _TRIVIAL = "crscli.models.trivial"
@@ -61,6 +63,7 @@ MODELS: dict[str, ModelSpec] = {
         "cheap signals ordered by a learned listwise ranker; says why; no language model",
         "crs",
         needs_run=True,
+        uses_graph=True,
     ),
     "blend-wide": ModelSpec(
         "crscli.models.blend:Blend",
@@ -68,6 +71,7 @@ MODELS: dict[str, ModelSpec] = {
         "crs",
         {"retriever": True, "seeds": 5},
         needs_run=True,
+        uses_graph=True,
     ),
 }
 

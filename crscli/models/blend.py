@@ -116,7 +116,7 @@ class Blend:
         config = config or BlendConfig()
         dialogues = data.learnable
         lexicon = Lexicon.fit(catalogue, dialogues)
-        content = ContentSignals(catalogue)
+        content = ContentSignals(catalogue, data.neighbours)
         parts = list(_parts(dialogues, data.sequences, config, seed))
         stacked: list[tuple[Candidates, np.ndarray, np.ndarray]] = []
         log: dict[str, Any] = {"parts": [], "sequences": len(data.sequences)}
@@ -127,6 +127,7 @@ class Blend:
             part = _stack(signals, [e for d in held_out for e in cut(d)], config, seed + num)
             log["parts"].append({"learnt": len(learnt), "held_out": len(held_out), **part[1]})
             stacked += part[0]
+            del signals  # the next fit needs the room
         progress("scoring held-out dialogues", len(parts), len(parts))
         if not stacked or sum(labels.sum() for _, labels, _ in stacked) < 1:
             raise DataError(
@@ -145,6 +146,7 @@ class Blend:
             label = f"learning to rank, {num + 1} of {count}"
             told = partial(_labelled, progress, label)
             rankers.append(ListwiseRanker.fit(lists, seed=seed + num, progress=told, **options))
+        del lists  # as before
         told = partial(_labelled, progress, f"fitting signals, {len(parts) + 1} of {len(parts) + 1}")
         pool = _pool(dialogues, data.sequences)
         signals = Together.fit(lexicon, content, pool, retrieve=config.retriever, seed=seed, progress=told)

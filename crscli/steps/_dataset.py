@@ -11,6 +11,7 @@ from crscli.catalogue import Catalogue
 from crscli.datasets.corpus import SPLITS
 from crscli.dialogue import Dialogue, load_dialogues
 from crscli.errors import ArtifactMissing, UsageError
+from crscli.kg import KnowledgeGraph
 from crscli.linking.stored import read_links, with_links
 from crscli.models import model_class
 from crscli.recommender import FitData
@@ -140,7 +141,9 @@ def load_run(artifact: Artifact, data: DatasetInputs) -> tuple[Any, dict[str, An
         ArtifactMissing: it was made from other dialogues or items, or without the metadata that are there now.
     """
     before = artifact.provenance()["inputs"]
-    stale = [name for name in before.keys() | data.inputs.keys() if before.get(name) != data.inputs.get(name)]
+    # A graph is part of the run: its neighbours were saved with it.
+    names = {name for name in before.keys() | data.inputs.keys() if name.split("/")[1] != "kg"}
+    stale = [name for name in names if before.get(name) != data.inputs.get(name)]
     if stale:
         raise ArtifactMissing(
             f"run '{artifact.name}' is stale: it was made from another version of {', '.join(sorted(stale))}",
@@ -151,6 +154,37 @@ def load_run(artifact: Artifact, data: DatasetInputs) -> tuple[Any, dict[str, An
     model_type = model_class(record["model"])
     settings = configuration.resolve(model_type.config_class, record["settings"], environment={})
     return model_type.load(folder, data.catalogue, settings), record
+
+
+def find_kg(workspace_: Workspace, dataset: str, name: str | None = None) -> Artifact:
+    """The graph of that name, or the newest one.
+
+    Raises:
+        ArtifactMissing: there is none.
+    """
+    graphs = [a for a in workspace_.artifacts(dataset) if a.kind == "kg"]
+    if name is None and graphs:
+        return max(graphs, key=lambda a: a.provenance()["finished"])
+    wanted = workspace_.artifact(dataset, "kg", name or "metadata")
+    if not wanted.exists():
+        there = f" (there is: {', '.join(str(a.run) for a in graphs)})" if graphs else ""
+        raise ArtifactMissing(f"no graph '{wanted.name}'{there}", f"run: crs build-kg --dataset {dataset}")
+    return wanted
+
+
+def load_kg(artifact: Artifact, catalogue: Catalogue) -> KnowledgeGraph:
+    """The graph of an artifact.
+
+    Raises:
+        ArtifactMissing: it was built from other items.
+    """
+    graph = KnowledgeGraph.load(artifact.open())
+    if graph.items.ids != catalogue.vocabulary.ids:
+        raise ArtifactMissing(
+            f"'{artifact.name}' is stale: it was built from other items",
+            f"crs status --dataset {artifact.dataset} shows the command that renews it",
+        )
+    return graph
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,7 +20,7 @@ from crscli.kg.tmdkg import Credit, tmdkg
 from crscli.kg.triples import SUFFIXES, BadLines
 from crscli.names import key
 from crscli.progress import Progress, Say, silent
-from crscli.steps._dataset import items_of
+from crscli.steps._dataset import find_kg, items_of, load_kg
 from crscli.workspace import Artifact, Recipe, Workspace, file_digest
 
 STEP_FORMAT = 1
@@ -162,11 +162,7 @@ def show(
     """
     artifact = find_kg(workspace_, dataset, name)
     _, catalogue = _catalogue(workspace_, dataset)
-    graph = KnowledgeGraph.load(artifact.open())
-    if graph.items.ids != catalogue.vocabulary.ids:
-        raise ArtifactMissing(
-            f"'{artifact.name}' is stale: it was built from other items", f"run: crs build-kg --dataset {dataset}"
-        )
+    graph = load_kg(artifact, catalogue)
     called = _items_called(catalogue, title)
     num = max(called, key=lambda n: len(graph.neighbourhood(n)))
     neighbours = graph.neighbourhood(num)
@@ -174,22 +170,6 @@ def show(
         draw(catalogue[num].name, neighbours, picture)
     others = [f"(id {catalogue[num].item_id}; the same name has id {catalogue[n].item_id})" for n in called if n != num]
     return [*tree(catalogue[num].name, neighbours), *others]
-
-
-def find_kg(workspace_: Workspace, dataset: str, name: str | None = None) -> Artifact:
-    """The graph of that name, or the newest one.
-
-    Raises:
-        ArtifactMissing: there is none.
-    """
-    graphs = [a for a in workspace_.artifacts(dataset) if a.kind == "kg"]
-    if name is None and graphs:
-        return max(graphs, key=lambda a: a.provenance()["finished"])
-    wanted = workspace_.artifact(dataset, "kg", name or SOURCES[0])
-    if not wanted.exists():
-        there = f" (there is: {', '.join(str(a.run) for a in graphs)})" if graphs else ""
-        raise ArtifactMissing(f"no graph '{wanted.name}'{there}", f"run: crs build-kg --dataset {dataset}")
-    return wanted
 
 
 def _asked(

@@ -16,12 +16,11 @@ from crscli import evaluation, report, workspace
 from crscli.catalogue import Catalogue
 from crscli.datasets.candidates import read_candidates
 from crscli.errors import ArtifactMissing, UsageError
-from crscli.kg import KnowledgeGraph
 from crscli.models import MODELS, model_class, model_spec
 from crscli.progress import Progress, Say, silent
 from crscli.protocols import TestSet, protocol_for, select
 from crscli.recommender import Recommender
-from crscli.steps._dataset import DatasetInputs, find_run, load_run, read_dataset, write_json
+from crscli.steps._dataset import DatasetInputs, find_run, load_kg, load_run, read_dataset, write_json
 from crscli.workspace import Artifact, Recipe, Workspace
 
 STEP_FORMAT = 1
@@ -82,7 +81,7 @@ def evaluate(
     chosen = protocol_for(protocol, data.corpus, data.form)
     listed = read_candidates(candidates, data.catalogue) if candidates else None
     graph = workspace_.artifact(dataset, "kg", chosen.graph) if chosen.graph else None
-    linked = _linked(graph, data.catalogue) if graph and graph.exists() else None
+    linked = load_kg(graph, data.catalogue).linked if graph and graph.exists() else None
     test_set = select(
         chosen, data.splits, split, data.catalogue, corpus=data.corpus, form=data.form, listed=listed, linked=linked
     )
@@ -146,17 +145,6 @@ def _measured(
     named = [p for p in predictions if p.model in asked or (asked and p.model == TRIVIAL[-1])]
     compared = evaluation.compare(named, aggregation=test_set.protocol.aggregate, seed=seed)
     return report.build(head, figures, compared, facts), predictions
-
-
-def _linked(graph: Artifact, catalogue: Catalogue) -> np.ndarray:
-    """Whether each item has an entity in the graph: (N,) bool."""
-    loaded = KnowledgeGraph.load(graph.open())
-    if loaded.items.ids != catalogue.vocabulary.ids:
-        raise ArtifactMissing(
-            f"'{graph.name}' is stale: it was built from other items",
-            f"crs status --dataset {graph.dataset} shows the command that renews it",
-        )
-    return loaded.linked
 
 
 def _check_options(split: str, limit: int | None, formats: Sequence[str]) -> None:

@@ -182,6 +182,7 @@ def _train_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
     )
     options += [f"--set {key}={value}" for key, value in params["settings"].items() if usual.get(key) != value]
     options += ["--refit" if params["refit"] else "--no-refit"]
+    options += [f"--kg {params['kg']}"] if params.get("kg") else []
     return options + ([f"--run {artifact.run}"] if artifact.run != model else [])
 
 

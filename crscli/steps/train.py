@@ -11,7 +11,7 @@ from crscli import workspace
 from crscli.errors import UsageError
 from crscli.models import MODELS, model_class, model_spec
 from crscli.progress import Progress, Say, silent
-from crscli.steps._dataset import read_dataset, write_json
+from crscli.steps._dataset import find_kg, load_kg, read_dataset, write_json
 from crscli.workspace import Artifact, Recipe, Workspace
 
 STEP_FORMAT = 1
@@ -40,6 +40,7 @@ def train(
     config: Path | None = None,
     sets: tuple[str, ...] = (),
     refit: bool | None = None,
+    kg: str | None = None,
     seed: int = 0,
     force: bool = False,
     dry_run: bool = False,
@@ -56,6 +57,7 @@ def train(
         config: a TOML file of settings.
         sets: key=value settings.
         refit: after the choice on valid, learn from train and valid; by default where valid was cut off train.
+        kg: the graph that the model takes items' neighbours from, if it can.
         seed: of everything random.
         force: train even if nothing has changed, and replace a run with other settings.
         dry_run: say what would be made.
@@ -63,7 +65,7 @@ def train(
         say: told what a user should know.
 
     Raises:
-        UsageError: a run of that name was made with other settings.
+        UsageError: a run of that name was made with other settings; the model uses no graph.
     """
     spec, model_type = model_spec(model), model_class(model)
     if run is not None and run != model and run in MODELS:
@@ -73,10 +75,17 @@ def train(
     settings = configuration.resolve(model_type.config_class, spec.preset, file=config, sets=sets)
     artifact = workspace_.artifact(dataset, "models", run or model)
     data = read_dataset(workspace_, dataset)
-    fit_data = data.fit_data(refit=refit)
+    fit_data, inputs = data.fit_data(refit=refit), data.inputs
+    if kg is not None:
+        if not spec.uses_graph:
+            raise UsageError(f"{model} uses no knowledge graph", "leave out --kg")
+        graph = find_kg(workspace_, dataset, kg)
+        fit_data = replace(fit_data, neighbours=load_kg(graph, data.catalogue).item_neighbours())
+        inputs = inputs | {graph.name: graph.digest}
     fitted_on = ["train", "valid"] if fit_data.refit and fit_data.valid else ["train"]
     params = {"model": model, "settings": configuration.describe(settings), "refit": fit_data.refit}
-    recipe = Recipe("train", STEP_FORMAT, params, data.inputs, {"seed": seed})
+    params |= {"kg": kg} if kg else {}
+    recipe = Recipe("train", STEP_FORMAT, params, inputs, {"seed": seed})
     made = Trained(artifact.run or model, model, artifact.path, configuration.describe(settings), {}, fitted_on, 0.0)
     if not force and artifact.is_current(recipe):
         log = json.loads((artifact.path / "log.json").read_text(encoding="utf-8"))
@@ -103,8 +112,7 @@ def _refuse_other_settings(artifact: Artifact, recipe: Recipe) -> None:
     old = {**before["params"].get("settings", {}), "model": before["params"].get("model"), **before["seeds"]}
     new = {**recipe.params["settings"], "model": recipe.params["model"], **recipe.seeds}
     changed = [f"{k} {old.get(k)!r} -> {v!r}" for k, v in new.items() if old.get(k) != v]
-    if before["params"].get("refit") != recipe.params["refit"]:
-        changed.append("refit")
+    changed += [name for name in ("refit", "kg") if before["params"].get(name) != recipe.params.get(name)]
     if changed:
         raise UsageError(
             f"run '{artifact.name}' exists with other settings ({', '.join(changed)})",
