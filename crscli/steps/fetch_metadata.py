@@ -141,17 +141,24 @@ def fetch_metadata(
             _from_tmdb(session, listed, by_hand, gathered, progress)
     facts, merged, origins = _merged(listed, order, gathered)
     with workspace.write(artifact, recipe(len(gathered.unanswered)), notes=facts) as folder:
-        Catalogue(merged).save(folder / "items.parquet")
-        _write_table(folder / "sources.parquet", origins, _ORIGINS)
-        _write_matches(folder / "matches.jsonl", listed, gathered)
-        if gathered.credits:
-            _write_table(folder / "credits.parquet", _credit_rows(gathered.credits), _CREDITS)
-        if gathered.of_tmdb:
-            (folder / "NOTICE").write_text(NOTICE + "\n", encoding="utf-8")
+        _write(folder, listed, merged, origins, gathered)
     stale = [a.name for a in workspace_.artifacts(dataset) if a.kind not in ("items", "dialogues", "catalogue")]
     if stale:
         say(f"made from the former items, and stale if they differ: {', '.join(stale)} (crs status)")
     return Fetched(dataset, order, path=artifact.path, **facts)
+
+
+def _write(
+    folder: Path, listed: Sequence[Item], merged: Sequence[Item], origins: list[dict[str, Any]], gathered: _Gathered
+) -> None:
+    """The files of the catalogue."""
+    Catalogue(merged).save(folder / "items.parquet")
+    _write_table(folder / "sources.parquet", origins, _ORIGINS)
+    _write_matches(folder / "matches.jsonl", listed, gathered)
+    if gathered.credits:
+        _write_table(folder / "credits.parquet", _credit_rows(gathered.credits), _CREDITS)
+    if gathered.of_tmdb:
+        (folder / "NOTICE").write_text(NOTICE + "\n", encoding="utf-8")
 
 
 def _order(sources: Sequence[str], files: Sequence[Path], listed: Sequence[Item], dataset: str) -> list[str]:
