@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tiny
 
-from crscli.errors import UsageError
+from crscli.errors import ArtifactMissing, UsageError
 from crscli.steps._dataset import find_run, load_run, read_dataset
+from crscli.steps.build_kg import build_kg
 from crscli.steps.fetch_dataset import fetch_dataset
 from crscli.steps.train import train
 from crscli.workspace import Workspace
@@ -95,3 +96,27 @@ def test_a_loaded_run_ranks_like_the_fitted_model(workspace):
     assert loaded.catalogue is data.catalogue
     assert np.array_equal(loaded.signal.weights, again.signal.weights)
     assert loaded.signal.weights.any()
+
+
+def test_a_graph_is_for_models_that_use_one(workspace):
+    with pytest.raises(UsageError, match="ease uses no knowledge graph"):
+        train(workspace, dataset="tiny", model="ease", kg="metadata")
+    with pytest.raises(ArtifactMissing, match="no graph 'tiny/kg/metadata'") as caught:
+        train(workspace, dataset="tiny", model="blend", kg="metadata")
+    assert caught.value.hint == "run: crs build-kg --dataset tiny"
+
+
+def test_blend_keeps_the_graph_it_was_trained_with(workspace):
+    build_kg(workspace, dataset="tiny")
+    made = train(workspace, dataset="tiny", model="blend", kg="metadata", run="with-graph")
+    data = read_dataset(workspace, "tiny")
+    run = find_run(workspace, "tiny", "with-graph")
+    recommender, _ = load_run(run, data)
+    graph = recommender.signals.content.graph
+    assert graph.shape[0] == len(data.catalogue)
+    assert graph.sum() == len(data.catalogue)  # each of the tiny films has a genre, and nothing else
+    assert run.provenance()["params"]["kg"] == "metadata"
+    assert train(workspace, dataset="tiny", model="blend", kg="metadata", run="with-graph").status == "up to date"
+    with pytest.raises(UsageError, match="other settings \\(kg\\)"):
+        train(workspace, dataset="tiny", model="blend", run="with-graph")
+    assert made.status == "written"
