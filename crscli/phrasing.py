@@ -35,7 +35,7 @@ _BY_WORD = (
 _BY_REQUEST = (
     "You asked for {evidence}.",
     "You wanted {evidence}, and it fits.",
-    "It goes with {evidence}, as you wished.",
+    "It should suit you if you are after {evidence}.",
 )
 _BY_NAME = (
     "You brought up {evidence}.",

@@ -15,7 +15,14 @@ _PUBLISHED = Path(__file__).parent / "published.toml"
 
 
 def header(
-    dataset: str, corpus: str, form: str, test_set: TestSet, params: Mapping[str, Any], seed: int, *, marked: bool = True
+    dataset: str,
+    corpus: str,
+    form: str,
+    test_set: TestSet,
+    params: Mapping[str, Any],
+    seed: int,
+    *,
+    marked: bool = True,
 ) -> dict[str, Any]:
     """What was measured: everything that decides the figures besides the models.
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from crscli import workspace
 from crscli.catalogue import Catalogue
-from crscli.errors import ArtifactMissing, DataError, UsageError, unknown_name
+from crscli.errors import ArtifactMissing, DataError, MachineError, UsageError, unknown_name
 from crscli.kg import KnowledgeGraph, films, published
 from crscli.kg.cut import FILM_RELATIONS, ONTOLOGY, Dump, cut
 from crscli.kg.metadata import graph_of
@@ -158,8 +158,11 @@ def show(
         picture: where the PNG goes.
 
     Raises:
-        UsageError: no item or several are called so.
+        UsageError: no item or several are called so; the picture's name does not end in .png.
+        MachineError: the picture cannot be written.
     """
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise UsageError(f"--picture {picture} is no PNG", "give a name that ends in .png")
     artifact = find_kg(workspace_, dataset, name)
     _, catalogue = _catalogue(workspace_, dataset)
     graph = load_kg(artifact, catalogue)
@@ -167,7 +170,10 @@ def show(
     num = max(called, key=lambda n: len(graph.neighbourhood(n)))
     neighbours = graph.neighbourhood(num)
     if picture is not None:
-        draw(catalogue[num].name, neighbours, picture)
+        try:
+            draw(catalogue[num].name, neighbours, picture)
+        except OSError as error:
+            raise MachineError(f"cannot write {picture} ({error.strerror})", "name a place that is there") from None
     others = [f"(id {catalogue[num].item_id}; the same name has id {catalogue[n].item_id})" for n in called if n != num]
     return [*tree(catalogue[num].name, neighbours), *others]
 

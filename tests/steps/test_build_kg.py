@@ -9,7 +9,7 @@ import tiny
 
 from crscli import workspace
 from crscli.catalogue import Catalogue
-from crscli.errors import ArtifactMissing, DataError, UsageError
+from crscli.errors import ArtifactMissing, DataError, MachineError, UsageError
 from crscli.kg import KnowledgeGraph
 from crscli.steps.build_kg import build_kg, find_kg, show
 from crscli.steps.fetch_dataset import fetch_dataset
@@ -245,6 +245,10 @@ def test_show_tells_what_a_graph_knows_of_an_item(space, tmp_path):
     picture = tmp_path / "alder.png"
     assert show(space, dataset="tiny", name="metadata", title="Alder", picture=picture) == lines
     assert picture.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match=r"alder\.jpg is no PNG"):
+        show(space, dataset="tiny", name=None, title="Alder", picture=tmp_path / "alder.jpg")
+    with pytest.raises(MachineError, match=r"cannot write .*none/alder.png \(No such file"):
+        show(space, dataset="tiny", name=None, title="Alder", picture=tmp_path / "none" / "alder.png")
 
 
 def test_show_names_the_nearest_titles_and_asks_which_of_several(space, tmp_path):
