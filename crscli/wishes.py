@@ -66,6 +66,7 @@ STUDIOS: dict[str, re.Pattern[str]] = {
 }
 """Studios that people ask for by name."""
 
+_NEAR = 300
 _FILMS = r"(?:movies?|films?|flicks?|ones?|stuff|pictures?|releases?|things?)"
 _CLAUSE = re.compile(r"[.!?;,\n]+|\b(?:but|although|though|however|instead)\b", re.I)
 _ASKS = re.compile(
@@ -296,15 +297,17 @@ def _years(text: str, compared: Mapping[int, str]) -> Iterator[Wish]:
             than = compared.get(found.start(), "")
             wanted, asked = _stated(text, *found.span(), noun=not found.group().lower().startswith("classic"))
             # "The new one" is one film, not a wish for new ones.
-            asked = asked and not (_ONE_FILM.search(text[: found.start()]) and _ONE.match(text[found.end() :]))
+            asked = asked and not (
+                _ONE_FILM.search(_before(text, found.start())) and _ONE.match(text[found.end() : found.end() + _NEAR])
+            )
             yield Wish("years", f"{value}er" if than else value, wanted, asked or bool(than), 0, *found.span(), than)
     for found in _DECADE.finditer(text):
-        if not found["century"] and found["ten"] in "123456" and _OWN_AGE.search(text[: found.start()]):
+        if not found["century"] and found["ten"] in "123456" and _OWN_AGE.search(_before(text, found.start())):
             continue
         century = found["century"] or ("20" if found["ten"] in "01" else "19")
         yield _of_years(text, f"{century}{found['ten']}0-{century}{found['ten']}9", found)
     for found in _DECADE_WORD.finditer(text):
-        if not _OWN_AGE.search(text[: found.start()]):
+        if not _OWN_AGE.search(_before(text, found.start())):
             ten = _WORDS_OF_DECADES.index(found["word"].lower()) + 2
             yield _of_years(text, f"19{ten}0-19{ten}9", found)
     for found in _YEAR.finditer(text):
@@ -343,17 +346,22 @@ def _without_possessive(text: str, token: names.Token) -> str:
     return token.word[:-1] if text[token.start : token.end].lower().endswith(("'s", "’s")) else token.word
 
 
+def _before(text: str, start: int) -> str:
+    """The letters before a place that a rule may look at: without an end, a long text would take quadratic time."""
+    return text[max(0, start - _NEAR) : start]
+
+
 def _clause(text: str, start: int, end: int) -> tuple[str, str]:
-    """What stands before and after a span in its clause."""
-    before = max((m.end() for m in _CLAUSE.finditer(text, 0, start)), default=0)
-    after = _CLAUSE.search(text, end)
-    return text[before:start], text[end : after.start() if after else len(text)]
+    """What stands before and after a span in its clause, as far as it is near."""
+    before = max((m.end() for m in _CLAUSE.finditer(text, max(0, start - _NEAR), start)), default=max(0, start - _NEAR))
+    after = _CLAUSE.search(text, end, end + _NEAR)
+    return text[before:start], text[end : after.start() if after else end + _NEAR]
 
 
 def _negated(text: str, start: int, end: int) -> bool:
     before, after = _clause(text, start, end)
     # "anything but horror": the word that cuts clauses belongs to the negation here.
-    if re.search(r"\b(?:anything|everything)\s+but\s+(?:\w+\s+){0,2}$", text[:start], re.I):
+    if re.search(r"\b(?:anything|everything)\s+but\s+(?:\w+\s+){0,2}$", _before(text, start), re.I):
         return True
     if _NOT_NEGATED.search(before):
         return False

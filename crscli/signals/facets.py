@@ -64,9 +64,9 @@ def weighted(table: sp.csr_array, at_most: float = 1.0) -> sp.csr_array:
     return rows_of_length_1(heavy)
 
 
-def genres_of(item: Item) -> set[str]:
-    """The canonical genres of an item; names like "action comedy film" hold several."""
-    return {genre for name in item.genres for genre in _genres_of_name(name)}
+def genres_of(item: Item) -> list[str]:
+    """The canonical genres of an item, sorted; names like "action comedy film" hold several."""
+    return sorted({genre for name in item.genres for genre in _genres_of_name(name)})
 
 
 @cache
