@@ -14,7 +14,9 @@ import scipy.sparse as sp
 
 from crscli.catalogue import Catalogue, Item
 from crscli.dialogue import Context, Dialogue, Link, Turn
+from crscli.genres import canonical, said
 from crscli.progress import Progress, silent
+from crscli.wishes import Wishes, WishReader
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,9 @@ class Reply:
     links: tuple[Link, ...]
 
 
+_LOOKED_AT = 200
+"""How far down the ranking a session looks for an item that fits what was said plainly."""
+
 Realise = Callable[[Context, Sequence[Item], Sequence[tuple[Reason, ...]]], str]
 FindLinks = Callable[[str, Sequence[Turn]], tuple[Link, ...]]
 """(text, the turns before) -> its links, as `linking.Linker.link`."""
@@ -157,6 +162,9 @@ class Session:
     shown: int = 1
     turns: list[Turn] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._reader = WishReader(p for i in self.recommender.catalogue for p in (*i.cast, *i.directors, *i.writers))
+
     def say(self, text: str) -> Reply:
         """Take the seeker's turn and answer it; mentioned or recommended items are not offered again."""
         links = self.link(text, self.turns)
@@ -165,14 +173,34 @@ class Session:
         context = Context(tuple(self.turns))
         catalogue = self.recommender.catalogue
         known = set(context.mentions)
-        ranking = self.recommender.rank([context], self.shown + len(known))[0]
-        fresh = [int(n) for n in ranking.item_nums if catalogue[int(n)].item_id not in known][: self.shown]
+        ranking = self.recommender.rank([context], self.shown + len(known) + _LOOKED_AT)[0]
+        wishes = self._reader.read(self.turns)
+        unknown = [int(n) for n in ranking.item_nums if catalogue[int(n)].item_id not in known]
+        # What was refused or asked for by year is heeded as far as the ranking reaches.
+        fresh = sorted(unknown, key=lambda n: not _fits(catalogue, catalogue[n], wishes))[: self.shown]
         explain = getattr(self.recommender, "explain", None)
         reasons = explain(context, fresh) if explain else [()] * len(fresh)
         items = tuple(catalogue[n] for n in fresh)
         reply = self.realise(context, items, reasons)
-        self.turns.append(Turn("recommender", reply, _links_to(items, reply)))
+        people = tuple(link for link in self.link(reply, self.turns) if link.kind == "person")
+        self.turns.append(Turn("recommender", reply, _links_to(items, reply) + people))
         return Reply(reply, items, tuple(reasons), links)
+
+
+def _fits(catalogue: Catalogue, item: Item, wishes: Wishes) -> bool:
+    """Whether an item holds nothing that was refused, and is of the years that were asked for."""
+    refused = {wish.value for wish in wishes.unwanted()}
+    own = {genre for name in item.genres for genre in (canonical(name), *(g.genre for g in said(name)))}
+    if refused & (own | {*item.cast, *item.directors, *item.writers}):
+        return False
+    for wish in wishes.wanted("years"):
+        first, dash, last = wish.value.partition("-")
+        than = catalogue.item(wish.than).year if wish.than in catalogue else None
+        if dash and (item.year is None or not int(first or 0) <= item.year <= int(last or 9999)):
+            return False
+        if than is not None and (item.year is None or (item.year < than) != (wish.value == "older")):
+            return False
+    return True
 
 
 def _links_to(items: Sequence[Item], text: str) -> tuple[Link, ...]:

@@ -146,7 +146,8 @@ def _said(clause: _Clause, has_films: bool) -> set[str]:
         said.add("seen")
     elif sayings.UNSEEN.search(text):
         said.add(NOT_SEEN)
-    if has_films and NOT_SEEN not in said and sayings.SIMILAR.search(text):
+    is_like = sayings.SIMILAR.search(text) and not sayings.NOT_LIKED_BY_OTHERS.search(text)
+    if has_films and NOT_SEEN not in said and is_like:
         said.add("liked")
     if clause.asks:
         return said

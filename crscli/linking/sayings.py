@@ -91,6 +91,8 @@ SIMILAR = re.compile(
     rf"(?<!is it )(?<!is that )(?<!you )(?<!it's )(?<!looks )(?<!sounds )(?<!not )\blike) ?(?:the |maybe |a |an |"
     rf"movies? |films? |\"|')*{MASK}"
 )
+NOT_LIKED_BY_OTHERS = re.compile(rf"\b{NOT} {ADVERBS}like\b")
+"""The "like" of "they didn't like X" compares nothing."""
 PRAISE = re.compile(
     r"\b(?:great|good|(?:not|\w+n't|wasnt|isnt) (?:too |that |so |half |a )?bad|awesome|amazing|fantastic|"
     r"excellent|favou?rites?|fav|"

@@ -32,10 +32,14 @@ def tokens(text: str) -> list[str]:
 
 
 def turn_tokens(turn: Turn) -> list[str]:
-    """Words of a turn with every placed mention replaced by MARK."""
+    """Words of a turn with every placed mention replaced by MARK.
+
+    So are the people that a recommender names: "Carrie-Anne Moss" in a reply is no word for the film Carrie.
+    """
     text = turn.text.replace(MARK, " ")
+    masked = ("item", "person") if turn.role == "recommender" else ("item",)
     for link in sorted(turn.links, key=lambda x: -x.start):
-        if link.kind == "item" and link.start >= 0:
+        if link.kind in masked and link.start >= 0:
             text = f"{text[: link.start]} {MARK} {text[link.end :]}"
     return tokens(text)
 
