@@ -116,3 +116,25 @@ def test_a_choice_on_valid_is_not_fitted_on_its_recommenders():
     assert ids(FitData(train, valid).learnable) == ["a", "b", "c", "d", "e", "f"]
     assert ids(FitData(train, refit=False).learnable) == ids(train)
     assert ids(without_recommenders_of(train, [])) == ids(train)
+
+
+def test_what_is_refused_is_not_offered_and_years_are_heeded():
+    films = Catalogue(
+        [
+            Item("1", "Night", 1984, ("Horror",), ("Ann Lee",)),
+            Item("2", "Laughs", 1995, ("Comedy",), (), ("Bo Ray",)),
+            Item("3", "Toys", 2018, ("Animation",)),
+            Item("4", "Dunes", 1986, ("Drama",)),
+        ]
+    )
+
+    def offered(*said, links=()):
+        talk = Session(Counting(films), lambda text, before: links, lambda context, items, why: items[0].name)
+        return [talk.say(text).text for text in said]
+
+    assert offered("Hello") == ["Night (1984)"]
+    assert offered("No horror please, and not Bo Ray") == ["Toys (2018)"]
+    assert offered("Something from the 80s, nothing scary") == ["Dunes (1986)"]
+    assert offered("Something from the 40s") == ["Night (1984)"]  # none fits: the ranking as it is
+    named = (Link("item", "2", 5, 11),)
+    assert offered("Like Laughs but newer", links=named) == ["Toys (2018)"]

@@ -242,3 +242,11 @@ def test_opinions_agree_with_the_forms_of_redial(shared_data):
     assert total == 6540
     assert covered >= 0.65
     assert accuracy >= 0.86
+
+
+def test_what_others_did_not_like_is_not_liked():
+    for text in ("they didn't like Heat", "my kids did not really like Heat"):
+        assert [
+            link.opinion
+            for link in with_opinions(text, [Link("item", "1", text.index("Heat"), len(text))], (), "seeker")
+        ] == [None]
