@@ -18,7 +18,7 @@ from crscli.workspace import Workspace
 app = typer.Typer(
     name="crs",
     help="Conversational recommender systems: from raw dialogues to trusted figures.\n\n"
-    "First steps: crs demo. Then: crs fetch-dataset, crs train, crs evaluate.\n\n"
+    "First steps: crs demo. Then: crs fetch-dataset, fetch-metadata, link-entities, build-kg, train, evaluate.\n\n"
     "Exit codes: 0 ok, 1 a bug of crs, 2 usage, 3 missing or stale artifact, 4 bad input data, 5 network, "
     "6 credentials or configuration, 7 machine, 8 workspace locked, 9 checksum, 130 interrupted.",
     no_args_is_help=True,
