@@ -8,6 +8,7 @@ import typer
 
 from crscli.cli.frame import DatasetOption, DryRunOption, ForceOption, Run, SeedOption, command
 from crscli.console import Console
+from crscli.errors import UsageError
 
 _RELATIONS = 25
 
@@ -207,6 +208,12 @@ def build_kg(
     from crscli.steps import build_kg as step
 
     chosen = run.dataset(dataset)
+    building = {"--from": from_, "--item-uris": item_uris, "--redirects": redirects, "--relations": relations}
+    needless = [option for option, given in building.items() if given and show is not None]
+    if needless:
+        raise UsageError(f"{needless[0]} is for building, and --show shows a graph that is there", "leave it out")
+    if picture is not None and show is None:
+        raise UsageError("--picture draws the item of --show", "give --show ITEM too")
     if show is not None:
         wanted = name or (source.value if source else None)
         lines = step.show(run.workspace, dataset=chosen, name=wanted, title=show, picture=picture)

@@ -30,8 +30,8 @@ def tree(title: str, neighbours: Sequence[Neighbour]) -> list[str]:
         last = relation == groups[-1][0]
         lines.append(f"{'└─' if last else '├─'} {relation} ({len(names)})")
         shown = names[:IN_TREE] + ([f"... {len(names) - IN_TREE} more"] if len(names) > IN_TREE else [])
-        for name in shown:
-            end = "└─" if name == shown[-1] else "├─"
+        for num, name in enumerate(shown, start=1):  # two entities may have one name
+            end = "└─" if num == len(shown) else "├─"
             lines.append(f"{' ' if last else '│'}  {end} {name}")
     return lines if groups else [*lines, "└─ nothing is known of it"]
 

@@ -43,7 +43,7 @@ class Published:
 
 def find(folder: Path) -> tuple[str, dict[str, Path]] | None:
     """The form of the graph in a folder and its files by name; None if it is none."""
-    there = {p.name.removesuffix(".gz"): p for p in sorted(folder.iterdir())} if folder.is_dir() else {}
+    there = {p.name.removesuffix(".gz"): p for p in sorted(folder.iterdir()) if p.is_file()} if folder.is_dir() else {}
     for form, names in FORMS.items():
         if all(name in there for name in names):
             return form, {name: there[name] for name in (*names, *_FURTHER) if name in there}
@@ -184,7 +184,10 @@ def _object(path: Path) -> dict[str, Any]:
 def _value(path: Path, want: type[dict] | type[list]) -> Any:
     try:
         raw = path.read_bytes()
-        value = json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        value = json.loads(raw)
+        if b"\\ud" in raw.lower():  # half of a surrogate pair cannot be written anywhere again
+            json.dumps(value, ensure_ascii=False).encode()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"the archive is damaged ({error})", "fetch the file again", path=path) from None
     except (ValueError, RecursionError) as error:

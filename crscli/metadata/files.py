@@ -7,6 +7,7 @@ PECRS's `movie_db` as JSON Lines; `id2info.json` of iEvaLM; the `movies.json` of
 
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -94,6 +95,8 @@ def _rows(source: Source, name: str, bad: BadRows) -> tuple[Iterator[tuple[int |
     """(line, key, row) of each row, and whether rows have keys."""
     with source.open_binary(name) as file:
         head = file.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not head:
+        raise DataError("only blanks in it", "is this the right file?", path=source.place(name))
     if head[:1] not in (b"{", b"["):
         delimiter = "\t" if b"\t" in head.split(b"\n", 1)[0] else ","
         table = read_csv(source, name, bad, required=(), delimiter=delimiter)
@@ -120,7 +123,8 @@ def _is_json(raw: bytes) -> bool:
 def _document(source: Source, name: str) -> Any:
     place = source.place(name)
     try:
-        return json.loads(source.read_bytes(name).decode("utf-8-sig"))
+        # pandas writes what is not there as NaN
+        return json.loads(source.read_bytes(name).decode("utf-8-sig"), parse_constant=lambda _: None)
     except json.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}"
         raise DataError(f"not JSON: {error.msg} ({at})", "get the file again", path=place) from None
@@ -146,14 +150,10 @@ def _shape(row: Row, has_keys: bool, place: str) -> Shape:
 
 def _own(_: str, row: Row) -> Item:
     title, year = split_title(_text(row, "title"))
-    given = row.get("year")
-    if isinstance(given, str):
-        given = given.strip() or None
-        if given is not None and not (given.isascii() and given.isdigit()):
-            raise ValueError(f"year {given!r} is no whole number")
-        given = None if given is None else int(given)
-    if not isinstance(given, int | None) or isinstance(given, bool) or (given is not None and not 1800 <= given < 2200):
-        raise ValueError(f"year {given!r} is no year")
+    said_year = _text(row, "year").strip()
+    given = _year(said_year.removesuffix(".0"))  # pandas writes 1999.0 where another row has no year
+    if said_year and given is None:
+        raise ValueError(f"year {said_year!r} is no year")
     item_id = _text(row, "item_id")
     if not item_id and not title:
         raise ValueError("neither item_id nor title")
@@ -206,11 +206,10 @@ def _ievalm(key: str, row: Row) -> Item:
 
 
 def _si630(key: str, row: Row) -> Item:
-    year = _text(row, "year")
     return Item(
         key,
         split_title(_text(row, "title"))[0],
-        int(year) if year.isdigit() and int(year) > 0 else None,
+        _year(_text(row, "year")),
         genres=_texts(row.get("genres")),
         companies=_texts(row.get("production_companies")),
     )
@@ -222,7 +221,7 @@ def _tmdb_5000(_: str, row: Row) -> Item:
     return Item(
         "",
         title,
-        int(year) if year.isdigit() else None,
+        _year(year),
         genres=_texts(_parsed(row, "genres")),
         companies=_texts(_parsed(row, "production_companies")),
         keywords=_texts(_parsed(row, "keywords")),
@@ -270,6 +269,11 @@ def _text(row: Row, name: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name} is {type(value).__name__}, not text")
     return clean(" ".join(value.split()))
+
+
+def _year(text: str) -> int | None:
+    """The year that a text is, None if it is none."""
+    return int(text) if re.fullmatch("(?:18|19|20|21)[0-9][0-9]", text) else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:

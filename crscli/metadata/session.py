@@ -105,10 +105,13 @@ def base_address(environment: Mapping[str, str] = os.environ) -> str:
     Raises:
         ConfigError: it is neither https nor on this machine: the credential would travel in the open.
     """
-    given = environment.get(ENVIRONMENT_BASE, BASE).rstrip("/")
-    parts = urlsplit(given)
-    host = parts.hostname or ""
-    safe = parts.scheme == "https" or (parts.scheme == "http" and _is_here(host))
+    given = (environment.get(ENVIRONMENT_BASE) or BASE).rstrip("/")
+    try:
+        parts = urlsplit(given)
+        host = parts.hostname if parts.port != 0 else None  # a port that is none raises here
+    except ValueError:
+        parts, host = urlsplit(""), None
+    safe = parts.scheme == "https" or (parts.scheme == "http" and _is_here(host or ""))
     if not host or not safe or parts.query or parts.fragment or parts.username:
         raise ConfigError(
             f"{ENVIRONMENT_BASE} is no https address (or http on localhost)", f"such as {BASE}, which is the default"

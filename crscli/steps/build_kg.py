@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,7 +73,8 @@ class Asked:
         found = dict(self.files)
         if self.item_uris:
             found[f"item-uris/{self.item_uris.name}"] = self.item_uris
-        return found | {f"redirects/{path.name}": path for path in self.redirects}
+        # Numbered, since files of two folders may have one name.
+        return found | {f"redirects/{num}/{path.name}": path for num, path in enumerate(self.redirects)}
 
 
 def build_kg(
@@ -131,7 +133,7 @@ def build_kg(
         return replace(made, status="dry run")
     graph, notes = _graph(asked, catalogue, items.open() / "credits.parquet", progress, say)
     statistics = graph.statistics()
-    _refuse_empty(asked, statistics, dataset)
+    _refuse_empty(from_, statistics, notes, dataset)
     loops = f"{statistics['relations']} relations ({statistics['relations'] + 1} with the self-loops that models add)"
     paths = {"--from": [from_], "--item-uris": [item_uris], "--redirects": redirects, "--relations": [relations]}
     files = {option: [str(path) for path in given if path] for option, given in paths.items()}
@@ -206,9 +208,13 @@ def _asked(
             "name it with --from: DBpedia's mappingbased-objects (.ttl.bz2 as downloaded), or a folder that holds"
             f" {' + '.join(published.FORMS['unicrs'])}",
         )
-    for path in (from_, item_uris, relations, *redirects):
-        if path is not None and not path.exists():
-            raise UsageError(f"{path} does not exist", "check the path")
+    for option, path in (
+        ("--item-uris", item_uris), ("--relations", relations), *(("--redirects", path) for path in redirects)
+    ):  # fmt: skip
+        if path is not None:
+            _refuse_unreadable(path, option)
+    if not from_.is_dir():
+        _refuse_unreadable(from_, "--from")
     found = published.find(from_)
     if found:
         needless = [option for option, value in (("--redirects", redirects), ("--relations", relations)) if value]
@@ -221,6 +227,14 @@ def _asked(
     return Asked(source, _dump_files(from_), None, item_uris, redirects, kept, hops, max_bad_rows=max_bad_rows)
 
 
+def _refuse_unreadable(path: Path, option: str) -> None:
+    if not path.is_file():
+        what = "is no file" if path.exists() else "does not exist"
+        raise UsageError(f"{path} {what}", f"check the path given with {option}")
+    if not os.access(path, os.R_OK):
+        raise MachineError(f"{path} may not be read", "check its rights")
+
+
 def _dump_files(path: Path) -> dict[str, Path]:
     if path.is_file():
         if path.name.removesuffix(".gz").endswith(".json"):
@@ -228,7 +242,7 @@ def _dump_files(path: Path) -> dict[str, Path]:
                 f"{path} is no dump of triples", "of a published graph, name the folder with all its files"
             )
         return {path.name: path}
-    found = {p.name: p for p in sorted(path.iterdir()) if p.name.endswith(SUFFIXES)}
+    found = {p.name: p for p in sorted(path.iterdir()) if p.name.endswith(SUFFIXES) and p.is_file()}
     if not found:
         forms = "; or ".join(" + ".join(names) for names in published.FORMS.values())
         raise UsageError(
@@ -239,10 +253,13 @@ def _dump_files(path: Path) -> dict[str, Path]:
 
 def _relations(path: Path) -> tuple[str, ...]:
     """Relations from a JSON list or a line each; "starring" is short for DBpedia's."""
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8: byte {error.start + 1}", "save the file as UTF-8", path=path) from None
     try:
         names = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         names = text.split()
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise DataError("a list of relations was expected", "one a line, or a JSON list", path=path)
@@ -276,10 +293,13 @@ def _graph(
             notes.append("no credits: the crew is what the items tell of directors and writers")
         return made.graph, notes
     given = published.read_item_uris(asked.item_uris) if asked.item_uris else {}
+    foreign = [item_id for item_id in given if item_id not in catalogue]
+    passed = [f"{len(foreign)} ids of --item-uris are no items of the dataset: {_some(foreign)}"] if foreign else []
     if asked.form:
         graph, matched = published.import_graph(published.read(asked.form, asked.files), catalogue, given)
-        return graph, _told(matched)
-    return _from_dump(asked, catalogue, given, progress, say)
+        return graph, [*passed, *_told(matched)]
+    graph, notes = _from_dump(asked, catalogue, given, progress, say)
+    return graph, [*passed, *notes]
 
 
 def _from_dump(
@@ -315,16 +335,16 @@ def _some(names: Sequence[str] | Any) -> str:
     return ", ".join(listed[:SOME]) + (", ..." if len(listed) > SOME else "")
 
 
-def _refuse_empty(asked: Asked, statistics: Mapping[str, Any], dataset: str) -> None:
-    if asked.source != "dbpedia" and not statistics["triples"]:
+def _refuse_empty(from_: Path | None, statistics: Mapping[str, Any], notes: Sequence[str], dataset: str) -> None:
+    if from_ is None and not statistics["triples"]:
         raise ArtifactMissing(
             f"the items of {dataset} have no metadata to build a graph from",
             f"run: crs fetch-metadata --dataset {dataset} --source file --from FILE (or --source tmdb)",
         )
     if not statistics["linked_items"] or not statistics["triples"]:
         what = "no film of the dataset is in it" if not statistics["linked_items"] else "none of the relations is in it"
-        raise DataError(what, "is it a graph of films? --item-uris FILE links items by hand, --relations FILE"
-                        " tells which relations to keep", path=next(iter(asked.files.values())).parent)  # fmt: skip
+        raise DataError("; ".join((what, *notes)), "is it a graph of films? --item-uris FILE links items by hand,"
+                        " --relations FILE tells which relations to keep", path=from_)  # fmt: skip
 
 
 def _items_called(catalogue: Catalogue, title: str) -> list[int]:

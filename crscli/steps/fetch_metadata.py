@@ -1,6 +1,7 @@
 """fetch-metadata: items + TMDB, files or the item list itself -> catalogue/."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from crscli import workspace
 from crscli.catalogue import Catalogue, Item
 from crscli.datasets.records import BadRows, read_csv
 from crscli.datasets.source import Source
-from crscli.errors import DataError, UsageError
+from crscli.errors import DataError, SourceError, UsageError
 from crscli.metadata import coverage, has_metadata, known_ids, merge
 from crscli.metadata.cache import Cache
 from crscli.metadata.files import read_films
@@ -101,14 +102,16 @@ def fetch_metadata(
         UsageError: a source is unknown, or has nothing to read.
         DataError: a file cannot be read.
         ConfigError: the TMDB credential is missing or refused.
-        SourceError: TMDB cannot be reached; what came is kept.
+        SourceError: TMDB cannot be reached (what came is kept), or offline without any kept reply.
     """
     items, artifact = workspace_.artifact(dataset, "items"), workspace_.artifact(dataset, "catalogue")
     listed = list(Catalogue.load(items.open() / "items.parquet"))
     order = _order(sources, files, listed, dataset)
     if ids is not None and "tmdb" not in order:
         raise UsageError("--ids settles which film of TMDB an item is", "give --source tmdb too")
-    if rate <= 0:
+    if ids is not None and not ids.is_file():
+        raise UsageError(f"--ids {ids} is no file", "give a CSV of item_id,tmdb_id")
+    if not 0 < rate < math.inf:
         raise UsageError(f"--rate {rate} is no pace", "give requests a second, such as 20")
     opened = {name: Source(path, ("*",)) for name, path in _file_names(files).items()}
     settled = None if ids is None else Source(ids, ("*",))
@@ -126,6 +129,8 @@ def fetch_metadata(
     if dry_run:
         notes = [f"would write {artifact.path} from {', '.join(order)}"]
         return Fetched(dataset, order, len(listed), coverage(listed), {}, artifact.path, notes, "dry run")
+    if offline and "tmdb" in order and not cache_file.exists():
+        raise SourceError(f"offline, and no reply of TMDB was ever kept in {cache_file}", "run it online once")
     gathered = _Gathered(records={"items": {i.item_id: i for i in listed}})
     for name, source in opened.items():
         _from_file(name, source, listed, gathered, BadRows(max_bad_rows, lambda e: say(f"skipped: {e.message}")))
@@ -222,7 +227,7 @@ def _from_tmdb(
     for records in list(gathered.records.values()):  # an id that a file knows needs no search
         items = known_ids(items, records)
     found = Tmdb(session).fetch(items, settled=settled, progress=progress)
-    gathered.of_tmdb = True
+    gathered.of_tmdb |= bool(found.records)
     gathered.records["tmdb"], gathered.matches["tmdb"] = found.records, found.matches
     gathered.credits, gathered.unanswered = found.credits, found.unanswered
     cache, notes = session.cache, gathered.notes
@@ -250,7 +255,9 @@ def _settled(source: Source, items: Sequence[Item]) -> dict[str, str | None]:
     for line, row in read_csv(source, name, required=("item_id", "tmdb_id")):
         item_id, tmdb_id = row["item_id"].strip(), row["tmdb_id"].strip().removeprefix("tmdb:")
         if item_id not in known:
-            raise DataError(f"item {item_id!r} is not in the item list", path=place, line=line)
+            raise DataError(f"item {item_id!r} is not in the item list", "check its id", path=place, line=line)
+        if item_id in settled:
+            raise DataError(f"item {item_id!r} is settled twice", "leave one line", path=place, line=line)
         if tmdb_id and not (tmdb_id.isascii() and tmdb_id.isdigit()):
             raise DataError(f"tmdb_id {tmdb_id!r} is no number", "such as 603, or nothing", path=place, line=line)
         settled[item_id] = tmdb_id or None
