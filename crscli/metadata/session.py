@@ -105,7 +105,7 @@ def base_address(environment: Mapping[str, str] = os.environ) -> str:
     Raises:
         ConfigError: it is neither https nor on this machine: the credential would travel in the open.
     """
-    given = (environment.get(ENVIRONMENT_BASE) or BASE).rstrip("/")
+    given = environment.get(ENVIRONMENT_BASE, BASE).rstrip("/")
     try:
         parts = urlsplit(given)
         host = parts.hostname if parts.port != 0 else None  # a port that is none raises here

@@ -318,7 +318,8 @@ def _from_dump(
         matched = films.match(catalogue, names, films.further_names(renames, there), settled=linked)
     linked = matched.linked
     found = cut(dump, set(linked.values()), hops=asked.hops, relations=asked.relations)
-    notes = [*_told(matched), f"{found.isolated_seeds} films have no triple"]
+    notes = _told(matched)
+    notes += [f"{found.isolated_seeds} films have no triple"] if found.isolated_seeds else []
     notes += [f"{bad.count} lines that are no triple were skipped"] if bad.count else []
     return KnowledgeGraph.build(found.triples, [item.item_id for item in catalogue], linked), notes
 

@@ -22,6 +22,10 @@ def test_a_tree_of_text():
     ]
 
 
+def test_two_neighbours_of_one_name_end_in_one_corner():
+    assert tree("Heat", of("starring", "Ann", "Ann"))[2:] == ["   ├─ Ann", "   └─ Ann"]
+
+
 def test_a_tree_shows_the_first_names_of_many():
     lines = tree("Heat", of("starring", *(f"Name {n}" for n in range(20))))
     assert lines[1] == "└─ starring (20)"

@@ -16,6 +16,7 @@ from tmdb_server import film, says, well
 
 from crscli.catalogue import Catalogue
 from crscli.errors import ConfigError, DataError, SourceError
+from crscli.metadata.cache import Cache
 from crscli.metadata.tmdb import NOTICE
 from crscli.steps.fetch_dataset import fetch_dataset
 from crscli.steps.fetch_metadata import fetch_metadata
@@ -148,8 +149,14 @@ def test_a_film_without_a_reply_is_asked_for_again_in_the_next_run(workspace, se
 
 
 def test_offline_tells_what_is_missing(workspace, server):
+    with pytest.raises(SourceError, match="offline, and no reply of TMDB was ever kept"):
+        fetch(workspace, offline=True)
+    cache = workspace.root / "tiny" / "raw" / "tmdb.sqlite"
+    assert not cache.exists()
+    Cache(cache).close()
     made = fetch(workspace, offline=True)
     assert made.outcomes["tmdb"] == {"unanswered": 8}
+    assert NOTICE not in made.notes
     assert any("no reply for 8 items (offline" in note for note in made.notes)
     assert server.seen == []
     assert fetch(workspace).outcomes["tmdb"] == {"matched": 7, "missing": 1}
@@ -161,7 +168,8 @@ def test_ids_settle_what_a_search_cannot(workspace, tmp_path):
     made = fetch(workspace, ids=ids)
     assert made.outcomes["tmdb"] == {"matched": 6, "missing": 2}
     assert Catalogue.load(folder(workspace) / "items.parquet")[0].ids[0] == "tmdb:999"
-    for content, message in [("f0,x1\n", r"ids.csv:2: tmdb_id 'x1' is no number"), ("f99,1\n", "item 'f99' is not in")]:
+    for content, message in [("f0,x1\n", r"ids.csv:2: tmdb_id 'x1' is no number"), ("f99,1\n", "item 'f99' is not in"),
+                             ("f0,1\nf0,2\n", r"ids.csv:3: item 'f0' is settled twice")]:  # fmt: skip
         ids.write_text("item_id,tmdb_id\n" + content)
         with pytest.raises(DataError, match=message):
             fetch(workspace, ids=ids)

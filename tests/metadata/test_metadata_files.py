@@ -52,6 +52,19 @@ def test_titles_stay_the_texts_they_are(title, tmp_path):
     assert read(tmp_path, "a.jsonl", lines({"title": title, "year": "2007"})).films == [Item("", title, 2007)]
 
 
+def test_what_pandas_writes_for_missing_values_is_read(tmp_path):
+    films = read(tmp_path, "a.csv", "title,year\nA,1999.0\nB,\n").films
+    assert [(film.title, film.year) for film in films] == [("A", 1999), ("B", None)]
+    (film,) = read(tmp_path, "a.json", '[{"title": "A", "year": 1999.0, "plot": NaN}]').films
+    assert (film.year, film.plot) == (1999, "")
+
+
+def test_a_year_that_is_none_is_left_out(tmp_path):
+    row = {"title": "A", "genres": [], "production_companies": []}
+    for year in ("99999999999", "0", "²000"):
+        assert read(tmp_path, "a.json", json.dumps({"1": row | {"year": year}})).films[0].year is None
+
+
 def test_lists_of_a_table_are_parted_by_bars_and_years_may_stand_in_titles(tmp_path):
     table = 'title,genres,cast\n"Up (2009)",Comedy|Family,\n'
     assert read(tmp_path, "a.csv", table).films == [Item("", "Up", 2009, genres=("Comedy", "Family"))]
@@ -65,10 +78,10 @@ def test_unknown_fields_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"year": "soon"}, "year 'soon' is no whole number"),
-        ({"year": 12}, "year 12 is no year"),
-        ({"year": True}, "year True is no year"),
-        ({"year": 2007.5}, "year 2007.5 is no year"),
+        ({"year": "soon"}, "year 'soon' is no year"),
+        ({"year": 12}, "year '12' is no year"),
+        ({"year": True}, "year is bool, not text"),
+        ({"year": 2007.5}, "year '2007.5' is no year"),
         ({"genres": {"a": 1}}, "genres is no list of texts"),
         ({"cast": ["A", 3]}, "cast is no list of texts"),
         ({"plot": ["x"]}, "plot is list, not text"),
@@ -96,6 +109,7 @@ def test_rows_that_are_broken_are_counted_once(tmp_path):
         ("a.json", '{"1": {"name": "x"}}', "no list of films: a row has the fields name"),
         ("a.csv", "name,budget\nx,1\n", "no list of films: a row has the fields name, budget"),
         ("a.csv", "title,year\n", "no film in it"),
+        ("a.csv", "\n \n", "only blanks in it"),
         ("a.json", "[]", "no film in it"),
         ("a.json", "{}", "no film in it"),
         ("a.json", '{"1": {"name": "x"', "not JSON: .*line 1"),

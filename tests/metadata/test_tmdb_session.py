@@ -70,7 +70,7 @@ def test_an_own_address_is_https_or_on_this_machine(address):
 @pytest.mark.parametrize(
     "address",
     ["http://api.themoviedb.org/3", "ftp://localhost/3", "https://", "http://localhost.example/3", "https://a:b@c/3",
-     "https://a/3?x=1", "nonsense", ""],
+     "https://a/3?x=1", "nonsense", "", "http://[::1", "https://a:99999/3"],
 )  # fmt: skip
 def test_another_address_is_refused(address):
     with pytest.raises(ConfigError, match="no https address"):

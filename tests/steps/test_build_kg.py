@@ -119,7 +119,7 @@ def test_a_dump_is_cut_around_films_found_by_title_and_year(space, dump):
         "f0": "<http://dbpedia.org/resource/Alder_(1990_film)>", "f1": "<http://dbpedia.org/resource/Birch_(film)>"
     }  # fmt: skip
     assert built.statistics["per_relation"] == {"director": 1, "genre": 1, "starring": 1}
-    assert "0 films have no triple" in built.notes
+    assert not any("no triple" in note for note in built.notes)
     assert said == ["looking for the films of 8 items by title and year"]
 
 
@@ -194,6 +194,9 @@ def test_a_published_graph_is_imported_under_the_name_of_its_form(space, tmp_pat
         ({"from_": "dump", "hops": 0}, "--hops 0 reaches nothing", "at least 1"),
         ({"from_": "none"}, "none does not exist", "check the path"),
         ({"from_": "folder"}, "holds neither a dump", "dbpedia_subkg.json + entity2id.json"),
+        ({"from_": "dump", "item_uris": "folder"}, "folder is no file", "--item-uris"),
+        ({"from_": "dump", "relations": "folder"}, "folder is no file", "--relations"),
+        ({"from_": "dump", "redirects": ["folder"]}, "folder is no file", "--redirects"),
         ({"from_": "x.json"}, "x.json is no dump of triples", "name the folder"),
     ],
 )
@@ -202,7 +205,11 @@ def test_options_that_do_not_fit_are_refused(space, dump, tmp_path, options, wor
     (tmp_path / "x.json").write_text("{}")
     paths = {"dump": dump} | {name: tmp_path / name for name in ("none", "folder", "x.json")}
     with pytest.raises(UsageError, match=words) as caught:
-        build_kg(space, dataset="tiny", **{k: paths.get(v, v) for k, v in options.items()})
+        build_kg(
+            space,
+            dataset="tiny",
+            **{k: [paths[p] for p in v] if isinstance(v, list) else paths.get(v, v) for k, v in options.items()},
+        )
     assert hint in caught.value.hint
 
 
@@ -222,16 +229,39 @@ def test_a_catalogue_of_other_items_is_stale(space):
 
 def test_a_dump_without_the_films_or_the_relations_is_told(space, dump, tmp_path):
     dump.write_text(LINE.format("Nothing", "starring", "Ann"))
-    with pytest.raises(DataError, match="no film of the dataset is in it"):
+    with pytest.raises(DataError, match=r"dump\.nt: no film of the dataset is in it"):
         build_kg(space, dataset="tiny", from_=dump)
     dump.write_text(DUMP)
     relations = tmp_path / "relations.json"
     relations.write_text('["unknown"]')
     with pytest.raises(DataError, match="none of the relations is in it"):
         build_kg(space, dataset="tiny", from_=dump, relations=relations)
+    relations.write_bytes(b"\xe9")
+    with pytest.raises(DataError, match="not UTF-8: byte 1"):
+        build_kg(space, dataset="tiny", from_=dump, relations=relations)
     relations.write_text("{}")
     with pytest.raises(DataError, match="a list of relations was expected"):
         build_kg(space, dataset="tiny", from_=dump, relations=relations)
+
+
+def test_a_map_of_items_that_are_not_there_is_told(space, dump, tmp_path):
+    uris = tmp_path / "uris.json"
+    uris.write_text('{"zzz": "http://dbpedia.org/resource/Elm"}')
+    notes = build_kg(space, dataset="tiny", from_=dump, item_uris=uris).notes
+    assert "1 ids of --item-uris are no items of the dataset: zzz" in notes
+    uris.write_text('{"f0": "http://x/\\ud800"}')
+    with pytest.raises(DataError, match="surrogates"):
+        build_kg(space, dataset="tiny", from_=dump, item_uris=uris)
+
+
+def test_redirects_of_one_name_in_two_folders_both_count(space, dump, tmp_path):
+    paths = [tmp_path / folder / "redirects.nt" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text("")
+    assert build_kg(space, dataset="tiny", from_=dump, redirects=paths).status == "written"
+    paths[0].write_text("# changed\n")
+    assert build_kg(space, dataset="tiny", from_=dump, redirects=paths).status == "written"
 
 
 # ---- show -----------------------------------------------------------------------------------------------------
