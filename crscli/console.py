@@ -100,7 +100,7 @@ class Console(AbstractContextManager["Console"]):
         if hint:
             self._err.print(Text("hint: ", style="bold") + plain(hint), soft_wrap=True)
 
-    def progress(self, label: str, done: int, total: int | None) -> None:
+    def progress(self, label: str, done: int, total: int | None, note: str = "", /) -> None:
         """Show how far a long piece of work is: a bar on a terminal, else a line now and then."""
         if self.quiet:
             return
@@ -108,19 +108,21 @@ class Console(AbstractContextManager["Console"]):
             now = time.monotonic()
             if now - self._last_plain >= _PLAIN_EVERY_S:
                 self._last_plain = now
-                self._err.print(plain(f"{label}: {done}" + (f" of {total}" if total else "")), soft_wrap=True)
+                shown = f"{label}: {done}" + (f" of {total}" if total else "") + (f", {note}" if note else "")
+                self._err.print(plain(shown), soft_wrap=True)
             return
         if self._bars is None:
             columns = (
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[note]}", markup=False),
             )
             self._bars = RichProgress(*columns, TimeRemainingColumn(), console=self._err, transient=True)
             self._bars.start()
         if label not in self._tasks:
-            self._tasks[label] = self._bars.add_task(str(plain(label)), total=total)
-        self._bars.update(self._tasks[label], completed=done, total=total)
+            self._tasks[label] = self._bars.add_task(str(plain(label)), total=total, note="")
+        self._bars.update(self._tasks[label], completed=done, total=total, note=str(plain(note)))
 
     def _end_bars(self) -> None:
         if self._bars is not None:

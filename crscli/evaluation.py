@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from crscli import metrics
+from crscli.answers import Answer, Speaking, answer
 from crscli.progress import Progress, silent
 from crscli.protocols import TestSet
 from crscli.recommender import Ranking, Recommender
@@ -41,6 +42,7 @@ class Predictions:
     ranks: list[np.ndarray]
     top: list[np.ndarray]
     exclude_mentioned: bool
+    answers: list[Answer] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -84,45 +86,59 @@ def predict(
     test_set: TestSet,
     *,
     exclude_mentioned: bool,
+    speaking: Speaking | None = None,
     progress: Progress = silent,
 ) -> Predictions:
-    """Rank the candidates for every row.
+    """Rank the candidates for every row; and reply to every turn of the test set, if asked to.
+
+    A reply names items of the ranking as the protocol leaves it. Ranking and reply share one reading of the context.
 
     Args:
         name: how the report calls the model.
         recommender: asked for deep enough rankings that DEPTH items remain after exclusions.
         test_set: rows and candidates.
         exclude_mentioned: take items mentioned in the context out of the ranking; a label among them is missed.
+        speaking: how to reply; for a Responder.
         progress: told of rows done.
     """
     catalogue = recommender.catalogue
     allowed = np.zeros(len(catalogue), dtype=bool)
     allowed[test_set.candidates] = True
     outside = int((~allowed).sum())
-    batch = max(1, min(256, _SCORES_AT_ONCE // max(len(catalogue), 1)))
+    batch = max(1, min(256, _SCORES_AT_ONCE // max(len(catalogue), 1), getattr(recommender, "rows_at_once", 256)))
+    judged = {id(row) for row in test_set.rows}
     ranks: list[np.ndarray] = []
     top: list[np.ndarray] = []
-    rows = test_set.rows
+    answers: list[Answer] = []
+    rows = test_set.responses if speaking else test_set.rows
     for start in range(0, len(rows), batch):
         chunk = rows[start : start + batch]
-        mentioned = [catalogue.vocabulary.nums(r.context.mentions) for r in chunk]
+        contexts = [r.context for r in chunk]
+        mentioned = [catalogue.vocabulary.nums(c.mentions) for c in contexts]
         depth = DEPTH + outside + (max((len(m) for m in mentioned), default=0) if exclude_mentioned else 0)
-        rankings = recommender.rank([r.context for r in chunk], min(depth, len(catalogue)))
-        for row, ranking, seen in zip(chunk, rankings, mentioned, strict=True):
-            kept = _kept(ranking, allowed, seen if exclude_mentioned else seen[:0])[:DEPTH]
-            gold = [catalogue.vocabulary.num(label) if label in catalogue else -1 for label in row.labels]
-            ranks.append(metrics.ranks(kept, gold))
-            top.append(kept[:50])
-        progress(f"ranking with {name}", min(start + batch, len(rows)), len(rows))
-    return Predictions(name, test_set, ranks, top, exclude_mentioned)
+        rankings = recommender.rank(contexts, min(depth, len(catalogue)))
+        kept = [
+            _kept(ranking, allowed, seen if exclude_mentioned else seen[:0])
+            for ranking, seen in zip(rankings, mentioned, strict=True)
+        ]
+        for row, ranking in zip(chunk, kept, strict=True):
+            if id(row) in judged:
+                gold = [catalogue.vocabulary.num(label) if label in catalogue else -1 for label in row.labels]
+                ranks.append(metrics.ranks(ranking.item_nums, gold))
+                top.append(ranking.item_nums[:50])
+        if speaking:
+            answers += answer(recommender, chunk, kept, speaking)  # type: ignore[arg-type]  # its tasks tell
+        progress(f"{'answering' if speaking else 'ranking'} with {name}", min(start + batch, len(rows)), len(rows))
+    return Predictions(name, test_set, ranks, top, exclude_mentioned, answers)
 
 
-def _kept(ranking: Ranking, allowed: np.ndarray, excluded: np.ndarray) -> np.ndarray:
+def _kept(ranking: Ranking, allowed: np.ndarray, excluded: np.ndarray) -> Ranking:
+    """The first DEPTH items of a ranking that may be recommended."""
     items = ranking.item_nums
     keep = allowed[items]
     if len(excluded):
         keep &= ~np.isin(items, excluded)
-    return items[keep]
+    return Ranking(items[keep][:DEPTH], ranking.scores[keep][:DEPTH])
 
 
 def figures(predictions: Predictions, *, draws: int = 1000, seed: int = 0) -> Figures:

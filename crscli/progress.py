@@ -1,9 +1,16 @@
 """What library code may tell while it works: a progress callback and a message callback. It prints nothing."""
 
 from collections.abc import Callable
+from typing import Protocol
 
-Progress = Callable[[str, int, int | None], None]
-"""Called with a label, the amount done, and the total where it is known."""
+
+class Progress(Protocol):
+    """Called with a label, the amount done, the total where it is known, and a note that changes on the way."""
+
+    def __call__(self, label: str, done: int, total: int | None, note: str = "", /) -> None:
+        """Take a report."""
+        ...
+
 
 Say = Callable[[str], None]
 """Called with one plain sentence that a user should read."""

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from crscli.catalogue import Catalogue, Item
+from crscli.decoding import Decoding
 from crscli.dialogue import Context, Dialogue, Link, Turn
 from crscli.genres import canonical, said
 from crscli.progress import Progress, silent
@@ -56,6 +57,62 @@ class Recommender(Protocol):
 
     def rank(self, contexts: Sequence[Context], k: int) -> list[Ranking]:
         """B rankings of min(k, N) distinct items; a row's result never depends on its batch mates."""
+        ...
+
+
+PLACEHOLDER = "[MOVIE_ID]"
+"""What stands for an item in a reply's template; PECRS's name, since its metrics split it into words."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A reply in a model's own words.
+
+    `text` is what a person reads; `template` the same with a placeholder for each item; `item_nums` the items that fill
+    them, in order; `recommends` whether the model decided to recommend.
+    """
+
+    text: str
+    template: str
+    item_nums: tuple[int, ...]
+    recommends: bool
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a response is to a model: negative log-likelihood in nats, tokens counted, and their text."""
+
+    nats: float
+    tokens: int
+    text: str
+
+
+class Responder(Recommender, Protocol):
+    """A recommender with "respond" among its tasks."""
+
+    rows_at_once: int
+    """Contexts that are best asked together: what was read for `rank` serves `respond` and `likelihoods` too."""
+
+    def respond(
+        self,
+        contexts: Sequence[Context],
+        rankings: Sequence[Ranking],
+        decoding: Decoding,
+        *,
+        recommend: Sequence[bool] | None = None,
+    ) -> list[Utterance]:
+        """Replies that name items of the given rankings; `recommend` is an oracle in place of the model's decision."""
+        ...
+
+    def likelihoods(
+        self,
+        contexts: Sequence[Context],
+        rankings: Sequence[Ranking],
+        responses: Sequence[Turn],
+        *,
+        recommend: Sequence[bool] | None = None,
+    ) -> list[Likelihood]:
+        """Of given responses."""
         ...
 
 

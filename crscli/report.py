@@ -86,7 +86,17 @@ def build(
         for f in figures
     }
     published = published_figures(head["protocol"]["name"]) if head["comparable"] else []
-    return {**head, "models": models, "comparisons": [asdict(c) for c in comparisons], "published": published}
+    compared = [asdict(c) for c in comparisons]
+    return _finite({**head, "models": models, "comparisons": compared, "published": published})
+
+
+def _finite(value: Any) -> Any:
+    """Plain values with null in place of not-a-number, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and value != value else value
 
 
 def _plain(estimate: Estimate) -> dict[str, float | None]:
@@ -126,6 +136,58 @@ def distinct_items(report: Mapping[str, Any]) -> str:
     """How many different items each model recommends over all rows, as one line."""
     counts = [f"{name} {model['distinct_items']['top10']:,}" for name, model in report["models"].items()]
     return "different items among the first 10: " + ", ".join(counts)
+
+
+def text_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]] | None:
+    """What the models say: readable and masked texts, perplexity, decisions; None if none of them speaks."""
+    columns = [
+        "replies of", "text", "ROUGE-1/2/L", "BLEU", "Dist-2/3/4 a reply", "Dist-2 a token", "words", "F-1 own/text",
+        "PPL token/word/byte", "names an item", "the ranked one",
+    ]  # fmt: skip
+    rows = []
+    for name, model in report["models"].items():
+        if "text" not in model:
+            continue
+        found = model["text"]
+        own = [_ratio(found["decision"][how]["f1"]) for how in ("own", "placeholder")]
+        perplexity = "/".join(f"{found['perplexity'][unit]:.2f}" for unit in ("token", "word", "byte"))
+        shares = [_ratio(found["names_item"]), _ratio(found["names_ranked_item"])]
+        rows.append([name, "as read", *_text_cells(found["readable"]), "/".join(own), perplexity, *shares])
+        rows.append(["", "with placeholders", *_text_cells(found["masked"]), "", "", "", ""])
+        if "oracle" in found:
+            told = "/".join(_ratio(found["oracle"]["decision"][how]["f1"]) for how in ("own", "placeholder"))
+            rows.append(["", "the same, told when", *_text_cells(found["oracle"]["masked"]), told, "", "", ""])
+    return (columns, rows) if rows else None
+
+
+def text_notes(report: Mapping[str, Any]) -> list[str]:
+    """How to read the table of replies."""
+    ways = dict.fromkeys(m["text"]["decoding"] for m in report["models"].values() if "text" in m)
+    always = next(m["text"]["decision"]["own"]["always"] for m in report["models"].values() if "text" in m)
+    return [
+        f"replies to all {report['counts']['responses']:,} turns of the recommender, decoding {', '.join(ways)}; ROUGE "
+        "with stemming; Dist: different n-grams over replies (above 1 is normal) or over n-grams; with placeholders: "
+        "titles as [MOVIE_ID] and 'A: ' in front, as PECRS measures",
+        "F-1: whether to recommend, by the model's own decision and by a placeholder in its text; always recommending "
+        f"has {_ratio(always)}; perplexity of the real responses with placeholders, given the model's own decision "
+        "and item",
+    ]
+
+
+def _text_cells(figures: Mapping[str, float]) -> list[str]:
+    rouge = "/".join(_ratio(figures[f"rouge-{n}"]) for n in ("1", "2", "l"))
+    spread = "/".join(f"{figures[f'distinct-{n}/response']:.2f}" for n in (2, 3, 4))
+    return [
+        rouge,
+        _ratio(figures["bleu"]),
+        spread,
+        _ratio(figures["distinct-2/token"]),
+        f"{figures['words/response']:.1f}",
+    ]
+
+
+def _ratio(value: float | None) -> str:
+    return number(None if value is None or value != value else value, 3)
 
 
 def subset_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -208,7 +270,8 @@ def _triple(estimates: Mapping[str, Mapping[str, float | None]]) -> str:
 def markdown(report: Mapping[str, Any]) -> str:
     """The main table, the subsets and the published figures as Markdown."""
     parts = ["\n".join(caption(report))]
-    for columns, rows in (main_table(report), subset_table(report), published_table(report)):
+    spoken = text_table(report) or ([], [])
+    for columns, rows in (main_table(report), subset_table(report), spoken, published_table(report)):
         if rows:
             lines = [columns, ["---"] * len(columns), *rows]
             cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in line] for line in lines]

@@ -32,14 +32,15 @@ KINDS: dict[str, str] = {
     "links": "link-entities",
     "kg": "build-kg",
     "models": "train",
+    "index": "index-items",
     "reports": "evaluate",
 }
 """Artifact kind -> the command that makes it, in the order of the work."""
 
-WITH_RUNS = ("kg", "models", "reports")
+WITH_RUNS = ("kg", "models", "index", "reports")
 PROVENANCE = "provenance.json"
 _RECORDED = {"step", "params", "inputs", "seeds", "fingerprint", "digest", "outputs", "versions", "finished", "notes"}
-_VERSIONS = ("numpy", "scipy", "pyarrow", "bm25s")
+_VERSIONS = ("numpy", "scipy", "pyarrow", "bm25s", "torch", "transformers", "tokenizers", "peft", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Artifact:
     @property
     def _maker(self) -> str:
         """The command that makes it, as far as its name tells."""
-        option = {"models": "model", "kg": "source"}.get(self.kind)
+        option = {"models": "model", "index": "model", "kg": "source"}.get(self.kind)
         run = f" --{option} {self.run}" if self.run and option else ""
         return f"crs {KINDS[self.kind]} --dataset {self.dataset}{run}"
 
@@ -209,7 +210,7 @@ class Workspace:
         if len(names) == 1:
             return names[0], "the only dataset in the workspace"
         every = [(_finished(a), a) for name in names for a in self.artifacts(name)]
-        runs = [(when, a) for when, a in every if a.kind == "models" and a.run == model]
+        runs = [(when, a) for when, a in every if a.kind == "models" and model in (a.run, _model_of(a))]
         if model and runs:
             return max(runs, key=lambda pair: pair[0])[1].dataset, f"it has the newest run of {model}"
         return max(every, key=lambda pair: pair[0])[1].dataset, "the dataset written last"
@@ -241,6 +242,15 @@ def write(artifact: Artifact, recipe: Recipe, *, notes: Mapping[str, Any] | None
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def scratch(artifact: Artifact, recipe: Recipe) -> Path:
+    """Where a long step keeps its state until the artifact is written; it may not be there yet.
+
+    The folder is of this recipe alone, so that only the same work is ever gone on with.
+    """
+    name = f"{artifact.kind}-{artifact.run or ''}-{recipe.fingerprint[:16]}"
+    return artifact.root / artifact.dataset / ".scratch" / name
 
 
 def file_digest(path: Path) -> str:
@@ -294,6 +304,14 @@ def _finished(artifact: Artifact) -> str:
     """When it was finished; never, if its record is damaged: a choice among datasets does not fail on one of them."""
     try:
         return artifact.provenance()["finished"]
+    except ChecksumError:
+        return ""
+
+
+def _model_of(artifact: Artifact) -> str:
+    """The model of a run; "" if its record is damaged."""
+    try:
+        return str(artifact.provenance()["params"].get("model", ""))
     except ChecksumError:
         return ""
 

@@ -18,7 +18,8 @@ from crscli.workspace import Workspace
 app = typer.Typer(
     name="crs",
     help="Conversational recommender systems: from raw dialogues to trusted figures.\n\n"
-    "First steps: crs demo. Then: crs fetch-dataset, fetch-metadata, link-entities, build-kg, train, evaluate.\n\n"
+    "First steps: crs demo. Then: crs fetch-dataset, fetch-metadata, link-entities, build-kg, train, "
+    "index-items, evaluate.\n\n"
     "Exit codes: 0 ok, 1 a bug of crs, 2 usage, 3 missing or stale artifact, 4 bad input data, 5 network, "
     "6 credentials or configuration, 7 machine, 8 workspace locked, 9 checksum, 130 interrupted.",
     no_args_is_help=True,
@@ -34,6 +35,9 @@ DatasetOption = Annotated[
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do it again even if nothing has changed.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be read and written; write nothing.")]
+DeviceOption = Annotated[
+    str, typer.Option(envvar="CRS_DEVICE", help="Of neural models: auto (a GPU where there is one), cpu, cuda, cuda:N.")
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 
 _SHARED: dict[str, Any] = {
@@ -59,7 +63,8 @@ class Run:
 
     def __init__(self, workspace: Path, as_json: bool, quiet: bool, verbose: int, offline: bool) -> None:
         self.workspace = Workspace(workspace)
-        self.console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+        # Of several processes that train together only the first speaks.
+        self.console = Console(as_json=as_json, quiet=quiet or os.environ.get("RANK", "0") != "0", verbose=verbose)
         self.offline = offline
         # What a command to type next must repeat.
         is_usual = workspace == _DEFAULTS["workspace"] or "CRS_WORKSPACE" in os.environ

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from crscli.cli.frame import DatasetOption, DryRunOption, ForceOption, Run, SeedOption, command
+from crscli.cli.frame import DatasetOption, DeviceOption, DryRunOption, ForceOption, Run, SeedOption, command
 from crscli.console import Console
 from crscli.workspace import Workspace
 
@@ -16,6 +16,23 @@ class Split(StrEnum):
 
     test = "test"
     valid = "valid"
+
+
+class Task(StrEnum):
+    """What is measured of a model."""
+
+    rank = "rank"
+    respond = "respond"
+
+
+class Analysis(StrEnum):
+    """Looks behind the figures."""
+
+    genre = "genre"
+    turns = "turns"
+    decoding = "decoding"
+    fields = "fields"
+    candidates = "candidates"
 
 
 class Format(StrEnum):
@@ -45,6 +62,13 @@ def train(
     run_name: Annotated[str | None, typer.Option("--run", help="Name of the run; the model's by default.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="key=value, wins over the file.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Named settings: paper (the default) or code, where a model's two differ.")
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Language model: a folder, a hub id, random:gpt2 or tiny; the same as --set backbone=."),
+    ] = None,
     refit: Annotated[
         bool | None,
         typer.Option(
@@ -56,25 +80,38 @@ def train(
     kg: Annotated[
         str | None, typer.Option(help="Graph that the model takes items' neighbours from, where it can (blend).")
     ] = None,
+    device: DeviceOption = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Processes that train together, each on its own device.")] = 1,
+    max_steps: Annotated[
+        int, typer.Option(min=0, help="Stop after so many steps: a quick look, comparable to nothing.")
+    ] = 0,
     seed: SeedOption = 0,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Fit a model: reads items/ and dialogues/, writes models/RUN.
 
+    A training that is interrupted goes on where it was when the command is run again.
+
     Examples:
 
       crs train --model blend
 
       crs train -d redial -m blend --set ranker=linear --run blend-linear
+
+      crs train --model pecrs-tiny
+
+      crs train --model pecrs-small --dry-run
     """
     from crscli.steps.train import train as step
 
     chosen = run.dataset(dataset)
+    given = [*(sets or ()), *([f"backbone={backbone}"] if backbone else [])]
     made = step(
         run.workspace, dataset=chosen, model=model, run=run_name, config=config,
-        sets=tuple(sets or ()), refit=refit, kg=kg, seed=seed, force=force, dry_run=dry_run,
-        progress=run.console.progress, say=run.console.say,
+        sets=tuple(given), recipe=recipe, refit=refit, kg=kg, device=device, devices=devices, max_steps=max_steps,
+        seed=seed, force=force, dry_run=dry_run, offline=run.offline, progress=run.console.progress,
+        say=run.console.say,
     )  # fmt: skip
     if run.console.as_json:
         run.console.document(made.__dict__)
@@ -83,6 +120,7 @@ def train(
     if made.status == "dry run":
         reads = f"{chosen}/items, {chosen}/dialogues"
         run.console.line(f"dry run: would read {reads}; fit on {' + '.join(made.fitted_on)}; write {made.path}")
+        _show_plan(run.console, made.plan)
         run.console.table(["setting", "value"], [[k, v] for k, v in made.settings.items()], numbers=False)
         return
     run.console.line(f"{made.run}: {made.status}{took}; fitted on {' + '.join(made.fitted_on)}; {made.path}")
@@ -91,6 +129,72 @@ def train(
         run.console.detail(f"{name}: {value}")
     if made.status == "written":
         run.console.say(f"next: crs evaluate --dataset {chosen} --model {made.run}{run.place}")
+
+
+def _show_plan(console: Console, plan: dict[str, Any] | None) -> None:
+    """What a training would take."""
+    if plan is None:
+        return
+    rows = [
+        ["parameters", f"{plan['parameters']:,}"],
+        ["of them trained", f"{plan['trained']:,} ({plan['trained'] / plan['parameters']:.2%})"],
+        ["points", f"{plan['points']:,}"],
+        ["steps", f"{plan['steps']:,}"],
+        ["device", plan["device"]],
+        ["memory, estimated", f"{plan['memory_bytes'] / 1e9:.1f} GB ({plan['free_bytes'] / 1e9:.1f} GB free)"],
+        ["memory, of the probe", f"{plan['peak_bytes'] / 1e9:.1f} GB"],
+        ["a step, longest points", f"{plan['seconds_per_step']:.2f} s"],
+        ["all steps at most", f"{plan['hours']:.1f} h, validation not counted"],
+    ]
+    console.table(["what it would take", ""], rows, numbers=False)
+    console.line()
+
+
+@command("index-items")
+def index_items(
+    run: Run,
+    model: Annotated[str, typer.Option("--model", "-m", help="Model or run.", autocompletion=_model_names)],
+    dataset: DatasetOption = None,
+    engine: Annotated[str, typer.Option(help="exact, or faiss: approximate, for very many items.")] = "exact",
+    search_effort: Annotated[int, typer.Option(help="Of faiss: more finds more and is slower.")] = 256,
+    min_recall: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the exact first 50 that faiss must find.")
+    ] = 0.95,
+    shard: Annotated[str | None, typer.Option(help="i/n: encode the i-th of n parts alone.")] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Put parts together that were encoded with --shard.")] = False,
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Encode the items with a trained model: reads models/RUN and the items, writes index/RUN.
+
+    Evaluation and chat use it; without it they encode the items themselves each time.
+
+    Examples:
+
+      crs index-items --model pecrs-tiny
+
+      crs index-items --model pecrs-small --shard 2/8
+
+      crs index-items --model pecrs-small --merge --engine faiss
+    """
+    from crscli.steps.index_items import index_items as step
+
+    made = step(
+        run.workspace, dataset=run.dataset(dataset, model), model=model, engine=engine, search_effort=search_effort,
+        min_recall=min_recall, shard=shard, merged=merge, device=device, offline=run.offline, force=force,
+        dry_run=dry_run, progress=run.console.progress, say=run.console.say,
+    )  # fmt: skip
+    if run.console.as_json:
+        run.console.document(made.__dict__)
+        return
+    if made.status == "dry run":
+        run.console.line(f"dry run: would read {', '.join(made.inputs)}; write {made.path}")
+        return
+    found = "" if made.recall is None else f", finds {made.recall:.3f} of the exact first 50"
+    put = f" from {made.parts} parts" if made.parts else ""
+    run.console.line(f"{made.run}: {made.status}; {made.items:,} items{put}, {made.width} wide, {made.engine}{found}")
+    run.console.line(str(made.path))
 
 
 @command("evaluate")
@@ -113,6 +217,23 @@ def evaluate(
     run_name: Annotated[str | None, typer.Option("--run", help="Name of the report.")] = None,
     formats: Annotated[list[Format] | None, typer.Option("--format", help="Further files; may be repeated.")] = None,
     draws: Annotated[int, typer.Option(min=10, help="Bootstrap draws.")] = 1000,
+    tasks: Annotated[
+        list[Task] | None, typer.Option("--task", help="rank, respond; both by default, for models that speak.")
+    ] = None,
+    decoding: Annotated[
+        str,
+        typer.Option(
+            help="How replies are made: greedy, beam, diverse-beam, top-k, nucleus or beam-sampling, with settings "
+            "as in top-k:k=25."
+        ),
+    ] = "greedy",
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Also reply with the real response's decision whether to recommend.")
+    ] = False,
+    analyse: Annotated[
+        list[Analysis] | None, typer.Option(help="Further tables and pictures; may be repeated.")
+    ] = None,
+    device: DeviceOption = "auto",
     seed: SeedOption = 0,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
@@ -126,6 +247,8 @@ def evaluate(
       crs evaluate -m blend --protocol redial-merged-new --exclude-mentioned
 
       crs evaluate --model blend --model ease --format latex --json
+
+      crs evaluate --model pecrs-tiny --decoding nucleus:p=0.9 --analyse genre --analyse fields
     """
     from crscli.steps.evaluate import evaluate as step
 
@@ -133,8 +256,9 @@ def evaluate(
     made = step(
         run.workspace, dataset=run.dataset(dataset, names[0] if names else None), models=names, protocol=protocol,
         split=split.value, exclude_mentioned=exclude_mentioned, candidates=candidates, limit=limit, run=run_name,
-        formats=[f.value for f in formats or ()], draws=draws, seed=seed, force=force, dry_run=dry_run,
-        progress=run.console.progress, say=run.console.say,
+        formats=[f.value for f in formats or ()], draws=draws, tasks=[t.value for t in tasks or list(Task)],
+        decoding=decoding, oracle=oracle, analyse=[a.value for a in analyse or ()], device=device, seed=seed,
+        force=force, dry_run=dry_run, offline=run.offline, progress=run.console.progress, say=run.console.say,
     )  # fmt: skip
     if run.console.as_json:
         run.console.document(made.report)
@@ -185,6 +309,8 @@ def _show_report(console: Console, report: dict[str, Any], *, short: bool = Fals
     _show_caption(console, report)
     console.line()
     tables = [reports.main_table(report)]
+    if spoken := reports.text_table(report):
+        tables.append(spoken)
     if not short:
         tables += [reports.subset_table(report), reports.published_table(report)]
         compared = reports.comparison_table(report)
@@ -195,3 +321,11 @@ def _show_report(console: Console, report: dict[str, Any], *, short: bool = Fals
             if num == 0:
                 console.line(reports.distinct_items(report))
             console.line()
+    if not short and reports.text_table(report):
+        for line in reports.text_notes(report):
+            console.line(line)
+        console.line()
+    for name, found in report.get("analyses", {}).items():
+        console.line(f"{name}: {found['summary']}; {found['picture']}")
+        console.table(found["columns"], found["rows"])
+        console.line()

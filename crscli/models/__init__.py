@@ -12,7 +12,7 @@ class ModelSpec:
     """A named model: the class that implements it, and the settings that make the preset.
 
     `needs_run` is True if it cannot be fitted on the fly when it is evaluated; `uses_graph` if it can take items'
-    neighbours from a knowledge graph.
+    neighbours from a knowledge graph; `is_neural` if it is trained by steps, on a GPU where there is one.
     """
 
     target: str
@@ -21,10 +21,13 @@ class ModelSpec:
     preset: dict[str, Any] = field(default_factory=dict)
     needs_run: bool = False
     uses_graph: bool = False
+    is_neural: bool = False
 
 
 _TRIVIAL = "crscli.models.trivial"
 _NEIGHBOURS = "crscli.models.neighbours:SignalModel"
+_PECRS = "crscli.models.pecrs:Pecrs"
+_EACL24 = "Ravaut et al., EACL 2024"
 
 MODELS: dict[str, ModelSpec] = {
     "popularity": ModelSpec(
@@ -72,6 +75,30 @@ MODELS: dict[str, ModelSpec] = {
         {"retriever": True, "seeds": 5},
         needs_run=True,
         uses_graph=True,
+    ),
+    "pecrs-tiny": ModelSpec(
+        _PECRS,
+        "PECRS with a small backbone of its own, trained whole from the data; needs no download and no GPU",
+        _EACL24,
+        {"backbone": "tiny", "tune": "full", "learning_rate": 1e-3},
+        needs_run=True,
+        is_neural=True,
+    ),
+    "pecrs-small": ModelSpec(
+        _PECRS,
+        "one language model finds items, orders them and speaks; GPT-2 small with adapters",
+        _EACL24,
+        {"backbone": "gpt2"},
+        needs_run=True,
+        is_neural=True,
+    ),
+    "pecrs-medium": ModelSpec(
+        _PECRS,
+        "the same with GPT-2 medium",
+        _EACL24,
+        {"backbone": "gpt2-medium"},
+        needs_run=True,
+        is_neural=True,
     ),
 }
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from crscli.catalogue import Catalogue
-from crscli.dialogue import ROLES, Context, Dialogue, Example, Role, cut
+from crscli.dialogue import ROLES, Context, Dialogue, Example, Role, Turn, cut
 from crscli.errors import DataError, UsageError
 from crscli.genres import said
 from crscli.kg.published import FORMS
@@ -18,13 +18,17 @@ Aggregate = Literal["micro", "row"]
 
 @dataclass(frozen=True)
 class Row:
-    """One context to rank for. `labels` are the gold items; `repeated[i]` tells whether the context names label i."""
+    """One context to rank or reply for.
+
+    `labels` are the gold items; `repeated[i]` tells whether the context names label i; `response` is what followed.
+    """
 
     dialogue_id: str
     turn_num: int
     context: Context
     labels: tuple[str, ...]
     repeated: tuple[bool, ...]
+    response: Turn
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class TestSet:
     """The rows of a protocol on one split.
 
     `candidates` (C,) int64 item numbers that are ranked; `dialogue_nums` (R,) int64 which dialogue each row is of;
-    `counts` what was found; `checked` whether it was held against the protocol's expected counts.
+    `counts` what was found; `checked` whether it was held against the protocol's expected counts; `responses` every
+    turn that is answered, those without a label too: what replies are measured on.
     """
 
     __test__ = False  # no test class, whatever pytest thinks of the name
@@ -44,6 +49,7 @@ class TestSet:
     dialogue_nums: np.ndarray
     counts: Mapping[str, int]
     checked: bool
+    responses: list[Row]
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ def select(
     if films is not None:
         labelled = _labelled(films if labelled is None else np.intersect1d(films, candidates), catalogue)
     rows: list[Row] = []
+    responses: list[Row] = []
     dialogue_nums: list[int] = []
     points = named = 0
     for num, dialogue in enumerate(splits[split]):
@@ -132,6 +139,7 @@ def select(
             points += max(1, len(gold))
             named += len(gold)
             row = _row(protocol, example, gold)
+            responses.append(row)
             if row.labels and not (protocol.entity_before and not _names_entity(example.context, labelled)):
                 rows.append(row)
                 dialogue_nums.append(num)
@@ -141,12 +149,14 @@ def select(
         "labels": sum(len(r.labels) for r in rows),
         "named": named,
         "points": points,
+        "responses": len(responses),
         "candidates": len(candidates),
         "items": len(catalogue),
         "labels_outside_candidates": _outside(rows, candidates, catalogue),
     }
     checked = _check(protocol, counts, (corpus, form, split), listed is not None)
-    return TestSet(protocol, split, rows, candidates, np.array(dialogue_nums, dtype=np.int64), counts, checked)
+    numbers = np.array(dialogue_nums, dtype=np.int64)
+    return TestSet(protocol, split, rows, candidates, numbers, counts, checked, responses)
 
 
 def _refuse_missing(
@@ -212,7 +222,7 @@ def _row(protocol: Protocol, example: Example, gold: Sequence[str]) -> Row:
     if protocol.context_turns is not None:
         context = context.last(protocol.context_turns)
     repeated = tuple(i in before for i in labels)
-    return Row(example.dialogue_id, example.turn_num, context, tuple(labels), repeated)
+    return Row(example.dialogue_id, example.turn_num, context, tuple(labels), repeated, example.response)
 
 
 def _names_entity(context: Context, films: set[str] | None) -> bool:

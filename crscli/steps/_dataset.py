@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from crscli.dialogue import Dialogue, load_dialogues
 from crscli.errors import ArtifactMissing, UsageError
 from crscli.kg import KnowledgeGraph
 from crscli.linking.stored import read_links, with_links
-from crscli.models import model_class
+from crscli.models import model_class, model_spec
+from crscli.progress import Say, silent
 from crscli.recommender import FitData
 from crscli.workspace import Artifact, Workspace
+
+NEURAL = "crscli.steps._neural"
+"""The module for models that are trained by steps: imported where one is asked for, since it brings torch."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +139,26 @@ def find_run(workspace_: Workspace, dataset: str, name: str) -> Artifact | None:
     return max(of_model, key=lambda pair: pair[0])[1] if of_model else None
 
 
-def load_run(artifact: Artifact, data: DatasetInputs) -> tuple[Any, dict[str, Any]]:
+def load_run(
+    workspace_: Workspace,
+    artifact: Artifact,
+    data: DatasetInputs,
+    *,
+    device: str = "auto",
+    offline: bool = False,
+    index: bool = True,
+    say: Say = silent,
+) -> tuple[Any, dict[str, Any]]:
     """Load a trained model, and what its config.json tells.
+
+    Args:
+        workspace_: where its index may be.
+        artifact: the run.
+        data: the dataset as it is now.
+        device: of a neural model.
+        offline: no model is downloaded.
+        index: use the index that was made for the run.
+        say: told what a user should know.
 
     Raises:
         ArtifactMissing: it was made from other dialogues or items, or without the metadata that are there now.
@@ -153,7 +176,12 @@ def load_run(artifact: Artifact, data: DatasetInputs) -> tuple[Any, dict[str, An
     record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model_type = model_class(record["model"])
     settings = configuration.resolve(model_type.config_class, record["settings"], environment={})
-    return model_type.load(folder, data.catalogue, settings), record
+    if not model_spec(record["model"]).is_neural:
+        return model_type.load(folder, data.catalogue, settings), record
+    model = model_type.load(folder, data.catalogue, settings, seed=record["seed"], offline=offline)
+    neural = import_module(NEURAL)
+    run = artifact.run or record["model"]
+    return neural.ready(workspace_, artifact.dataset, run, model, device, say, index=index), record
 
 
 def find_kg(workspace_: Workspace, dataset: str, name: str | None = None) -> Artifact:

@@ -12,12 +12,13 @@ from crscli.steps.build_kg import build_kg
 from crscli.steps.evaluate import Evaluated, evaluate
 from crscli.steps.fetch_dataset import fetch_dataset
 from crscli.steps.fetch_metadata import fetch_metadata
+from crscli.steps.index_items import index_items
 from crscli.steps.link_entities import LINKER, link_entities
 from crscli.steps.train import train
 from crscli.workspace import Workspace
 
 DATASET = "sample"
-MODELS = ("cooccurrence", "blend")
+MODELS = ("cooccurrence", "blend", "pecrs-tiny")
 SAID = (
     "Hi! We are looking for an animated film for the whole family tonight.",
     "Good idea. The kids know toy story by heart. What else is like that?",
@@ -43,28 +44,34 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
         progress: told how far a step is.
         say: told what each step did.
     """
-    say(f"1/7  crs fetch-dataset --dataset {DATASET}")
+    say(f"1/9  crs fetch-dataset --dataset {DATASET}")
     fetched = fetch_dataset(workspace_, dataset=DATASET, force=force, progress=progress)
     counts = ", ".join(f"{n:,} {split}" for split, n in fetched.splits.items())
     say(f"     {fetched.status}: {fetched.items:,} films; dialogues: {counts}")
-    say(f"2/7  crs fetch-metadata --dataset {DATASET}")
+    say(f"2/9  crs fetch-metadata --dataset {DATASET}")
     catalogue = fetch_metadata(workspace_, dataset=DATASET, force=force, progress=progress)
     known = ", ".join(f"{name} {count:,}" for name, count in catalogue.coverage.items() if count)
     say(f"     {catalogue.status}: films with {known}")
-    say("3/7  crs link-entities")
+    say("3/9  crs link-entities")
     linked = link_entities(workspace_, dataset=DATASET, force=force, progress=progress)
     found = {kind: sum(split.get(kind, 0) for split in linked.links.values()) for kind in ("item", "person", "genre")}
     say(f"     {linked.status}: {found['item']:,} films, {found['person']:,} people, {found['genre']:,} genres found")
-    say("4/7  crs build-kg")
+    say("4/9  crs build-kg")
     built = build_kg(workspace_, dataset=DATASET, force=force, progress=progress)
     say(f"     {built.status}: {built.statistics['entities']:,} entities, {built.statistics['triples']:,} triples")
-    say("5/7  crs train --model blend")
+    say("5/9  crs train --model blend")
     trained = train(workspace_, dataset=DATASET, model="blend", force=force, progress=progress)
     say(f"     {trained.status}: fitted on {' + '.join(trained.fitted_on)}")
-    say("6/7  crs evaluate " + " ".join(f"--model {m}" for m in MODELS))
+    say("6/9  crs train --model pecrs-tiny")
+    small = train(workspace_, dataset=DATASET, model="pecrs-tiny", force=force, progress=progress)
+    say(f"     {small.status}: {small.log['steps']:,} steps, chosen on valid: step {small.log['best_step']:,}")
+    say("7/9  crs index-items --model pecrs-tiny")
+    indexed = index_items(workspace_, dataset=DATASET, model="pecrs-tiny", force=force, progress=progress)
+    say(f"     {indexed.status}: {indexed.items:,} films, {indexed.width} wide")
+    say("8/9  crs evaluate " + " ".join(f"--model {m}" for m in MODELS))
     evaluated = evaluate(workspace_, dataset=DATASET, models=MODELS, protocol="turns", force=force, progress=progress)
     say(f"     {evaluated.status}: {evaluated.path}")
-    say("7/7  a conversation with blend")
+    say("9/9  a conversation with blend")
     root = workspace_.root
     commands = [
         f"crs status --workspace {root}",
@@ -80,7 +87,7 @@ def _conversation(workspace_: Workspace) -> list[tuple[str, str]]:
     data = read_dataset(workspace_, DATASET)
     run = find_run(workspace_, DATASET, "blend")
     assert run is not None, "the demo has just trained it"
-    recommender, _ = load_run(run, data)
+    recommender, _ = load_run(workspace_, run, data)
     links = workspace_.artifact(DATASET, "links")
     linker = Linker.load(links.open() / LINKER, data.catalogue)
     session = Session(recommender, linker.link, partial(phrasing.realise, data.catalogue))

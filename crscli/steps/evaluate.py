@@ -7,24 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from crscli import config as configuration
-from crscli import evaluation, report, workspace
-from crscli.catalogue import Catalogue
+from crscli import report, workspace
+from crscli.analyses import ANALYSES
+from crscli.answers import Speaking
 from crscli.datasets.candidates import read_candidates
-from crscli.errors import ArtifactMissing, UsageError
+from crscli.decoding import Decoding
+from crscli.errors import ArtifactMissing, UsageError, unknown_name
 from crscli.models import MODELS, model_class, model_spec
 from crscli.progress import Progress, Say, silent
 from crscli.protocols import TestSet, protocol_for, select
-from crscli.recommender import Recommender
-from crscli.steps._dataset import DatasetInputs, find_run, load_kg, load_run, read_dataset, write_json
+from crscli.steps._dataset import find_run, load_kg, read_dataset, write_json
+from crscli.steps._measuring import TRIVIAL, Measuring
 from crscli.workspace import Artifact, Recipe, Workspace
 
-STEP_FORMAT = 1
-TRIVIAL = ("copy", "popularity", "copy-popularity")
+STEP_FORMAT = 2
+TASKS = ("rank", "respond")
 DRAWS = 1000
 
 
@@ -50,9 +48,15 @@ def evaluate(
     run: str | None = None,
     formats: Sequence[str] = (),
     draws: int = DRAWS,
+    tasks: Sequence[str] = TASKS,
+    decoding: str = "greedy",
+    oracle: bool = False,
+    analyse: Sequence[str] = (),
+    device: str = "auto",
     seed: int = 0,
     force: bool = False,
     dry_run: bool = False,
+    offline: bool = False,
     progress: Progress = silent,
     say: Say = silent,
 ) -> Evaluated:
@@ -70,13 +74,20 @@ def evaluate(
         run: the report's name.
         formats: "markdown", "latex": further files of the table.
         draws: bootstrap draws.
+        tasks: "rank", and "respond" for the models that speak: replies to every turn, and what can be said of them.
+        decoding: how replies are made (crscli.decoding).
+        oracle: reply a second time with the real response's decision whether to recommend.
+        analyse: names in ANALYSES: further tables and pictures.
+        device: of neural models.
         seed: of the intervals and tests.
         force: measure even if nothing has changed.
         dry_run: say what would be measured.
+        offline: no model is downloaded.
         progress: told of rows done.
         say: told what a user should know.
     """
-    _check_options(split, limit, formats)
+    _check_options(split, limit, formats, tasks, analyse)
+    how = Decoding.parse(decoding)
     data = read_dataset(workspace_, dataset)
     chosen = protocol_for(protocol, data.corpus, data.form)
     listed = read_candidates(candidates, data.catalogue) if candidates else None
@@ -100,8 +111,14 @@ def evaluate(
         "limit": limit,
         "draws": draws,
         "formats": sorted(formats),
+        "tasks": sorted(tasks),
+        "decoding": str(how),
+        "oracle": oracle,
+        "analyse": sorted(analyse),
     }
-    inputs = data.inputs | {a.name: a.digest for a in (*runs.values(), graph) if a}
+    indexes = [workspace_.artifact(dataset, "index", str(a.run)) for a in runs.values() if a]
+    used = [a for a in (*runs.values(), graph, *(i for i in indexes if i.exists())) if a]
+    inputs = data.inputs | {a.name: a.digest for a in used}
     recipe = Recipe("evaluate", STEP_FORMAT, params, inputs, {"seed": seed})
     artifact = workspace_.artifact(dataset, "reports", run or _report_name(params, models))
     if limit is not None:
@@ -112,42 +129,22 @@ def evaluate(
     if not force and artifact.is_current(recipe):
         saved = json.loads((artifact.path / "metrics.json").read_text(encoding="utf-8"))
         return Evaluated(saved, artifact.path, "up to date")
-    made, predictions = _measured(head, data, runs, test_set, progress, say)
+    measuring = Measuring(
+        workspace_, head, data, runs, test_set, Speaking(how, oracle) if "respond" in tasks else None, tuple(analyse),
+        device, offline, progress, say,
+    )  # fmt: skip
     with workspace.write(artifact, recipe) as directory:
+        made = measuring.run(directory)
         write_json(directory / "metrics.json", made)
-        _save_predictions(directory / "predictions.parquet", predictions, data.catalogue)
         for name in formats:
             file, render = report.FORMATS[name]
             (directory / file).write_text(render(made), encoding="utf-8")
     return Evaluated(made, artifact.path)
 
 
-def _measured(
-    head: dict[str, Any],
-    data: DatasetInputs,
-    runs: dict[str, Artifact | None],
-    test_set: TestSet,
-    progress: Progress,
-    say: Say,
-) -> tuple[dict[str, Any], list[evaluation.Predictions]]:
-    """Rank with every model, one after the other, and build the report.
-
-    The models that were asked for are compared with each other and with the best trivial one.
-    """
-    seed, draws, exclude = head["seed"], head["bootstrap_draws"], head["exclude_mentioned"]
-    predictions, facts = [], {}
-    for name, artifact in runs.items():
-        recommender, facts[name] = _recommender(name, artifact, data, head["split"], seed, progress, say)
-        predicted = evaluation.predict(name, recommender, test_set, exclude_mentioned=exclude, progress=progress)
-        predictions.append(predicted)
-    figures = [evaluation.figures(p, draws=draws, seed=seed) for p in predictions]
-    asked = head["models_asked"]
-    named = [p for p in predictions if p.model in asked or (asked and p.model == TRIVIAL[-1])]
-    compared = evaluation.compare(named, aggregation=test_set.protocol.aggregate, seed=seed)
-    return report.build(head, figures, compared, facts), predictions
-
-
-def _check_options(split: str, limit: int | None, formats: Sequence[str]) -> None:
+def _check_options(
+    split: str, limit: int | None, formats: Sequence[str], tasks: Sequence[str], analyse: Sequence[str]
+) -> None:
     if split not in ("valid", "test"):
         raise UsageError(f"split {split!r} cannot be measured on", "use --split test or --split valid; train is learnt")
     if limit is not None and limit < 1:
@@ -155,6 +152,10 @@ def _check_options(split: str, limit: int | None, formats: Sequence[str]) -> Non
     for name in formats:
         if name not in report.FORMATS:
             raise UsageError(f"unknown format {name!r}", f"known: {', '.join(report.FORMATS)}")
+    for kind, names, known in (("task", tasks, TASKS), ("analysis", analyse, tuple(ANALYSES))):
+        for name in names:
+            if name not in known:
+                raise unknown_name(kind, name, known)
 
 
 def _run_of(workspace_: Workspace, dataset: str, name: str) -> Artifact | None:
@@ -178,37 +179,6 @@ def _settings(runs: dict[str, Artifact | None]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _recommender(
-    name: str,
-    artifact: Artifact | None,
-    data: DatasetInputs,
-    split: str,
-    seed: int,
-    progress: Progress,
-    say: Say,
-) -> tuple[Recommender, dict[str, Any]]:
-    """Load a run, or fit a count-based model for this split."""
-    if artifact is not None:
-        recommender, record = load_run(artifact, data)
-        if artifact.run != name:
-            say(f"{name}: run {artifact.run}, the newest of this model")
-        if split in record["fitted_on"]:
-            raise UsageError(
-                f"run '{artifact.name}' has learnt from {split}: its figures there would mean nothing",
-                f"train one for choosing: crs train --dataset {data.name} --model {record['model']}"
-                f" --no-refit --run {record['model']}-choice",
-            )
-        return recommender, {"run": artifact.name, "model": record["model"], "fitted_on": record["fitted_on"]}
-    spec, model_type = MODELS[name], model_class(name)
-    settings = configuration.resolve(model_type.config_class, spec.preset)
-    fit_data = data.fit_data(refit=False if split == "valid" else None)
-    learnt = ["train", "valid"] if fit_data.refit and fit_data.valid else ["train"]
-    if name not in TRIVIAL:
-        say(f"no run of {name}: fitted now on {' + '.join(learnt)}")
-    fitted = model_type.fit(data.catalogue, fit_data, settings, seed=seed, progress=progress)
-    return fitted, {"run": None, "model": name, "fitted_on": learnt}
-
-
 def _digest(test_set: TestSet) -> str:
     return hashlib.sha256(test_set.candidates.tobytes()).hexdigest()[:16]
 
@@ -224,27 +194,25 @@ def _report_name(params: dict[str, Any], models: Sequence[str]) -> str:
     parts += [f"draws{params['draws']}"] if params["draws"] != DRAWS else []
     parts += [f"seed{params['seed']}"] if params["seed"] else []
     parts += [f"first{params['limit']}"] if params["limit"] else []
+    parts += [params["decoding"].replace(":", "-").replace(",", "-").replace("=", "")] if _is_odd(params) else []
+    parts += ["no-replies"] if "respond" not in params["tasks"] else []
+    parts += ["oracle"] if params["oracle"] else []
+    parts += params["analyse"]
     return ".".join(parts)
+
+
+def _is_odd(params: dict[str, Any]) -> bool:
+    return "respond" in params["tasks"] and params["decoding"] != "greedy"
 
 
 def _first_rows(test_set: TestSet, limit: int) -> TestSet:
     rows = test_set.rows[:limit]
     counts = {**test_set.counts, "rows": len(rows), "labels": sum(len(r.labels) for r in rows)}
-    return replace(test_set, rows=rows, dialogue_nums=test_set.dialogue_nums[:limit], counts=counts, checked=False)
-
-
-def _save_predictions(path: Path, predictions: Sequence[evaluation.Predictions], catalogue: Catalogue) -> None:
-    """One record per model and row: the labels, their ranks (0 = not among the first 100), the first 50 items."""
-    columns: dict[str, list[Any]] = {
-        key: [] for key in ("model", "dialogue_id", "turn_num", "labels", "repeated", "ranks", "top")
-    }
-    ids = np.array(catalogue.vocabulary.ids, dtype=object)
-    for prediction in predictions:
-        for row, ranks, top in zip(prediction.test_set.rows, prediction.ranks, prediction.top, strict=True):
-            values = (
-                prediction.model, row.dialogue_id, row.turn_num, list(row.labels), list(row.repeated),
-                ranks.tolist(), ids[top].tolist(),
-            )  # fmt: skip
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    last = {(r.dialogue_id, r.turn_num) for r in rows[-1:]}
+    responses = []
+    for row in test_set.responses:
+        responses.append(row)
+        if (row.dialogue_id, row.turn_num) in last:
+            break
+    numbers = test_set.dialogue_nums[:limit]
+    return replace(test_set, rows=rows, dialogue_nums=numbers, counts=counts, checked=False, responses=responses)

@@ -1,0 +1,139 @@
+"""Measuring the models of one report, and the files of what they predicted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crscli import config as configuration
+from crscli import evaluation, report
+from crscli.analyses import Analyses
+from crscli.answers import Speaking, text_figures
+from crscli.catalogue import Catalogue
+from crscli.errors import UsageError
+from crscli.models import MODELS, model_class
+from crscli.progress import Progress, Say
+from crscli.protocols import TestSet
+from crscli.recommender import Recommender
+from crscli.steps._dataset import DatasetInputs, load_run
+from crscli.workspace import Artifact, Workspace
+
+TRIVIAL = ("copy", "popularity", "copy-popularity")
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Models that are being measured, one after the other."""
+
+    workspace: Workspace
+    head: dict[str, Any]
+    data: DatasetInputs
+    runs: dict[str, Artifact | None]
+    test_set: TestSet
+    speaking: Speaking | None
+    analyse: tuple[str, ...]
+    device: str
+    offline: bool
+    progress: Progress
+    say: Say
+
+    def run(self, directory: Path) -> dict[str, Any]:
+        """Predict with every model, write predictions and the pictures of analyses into a folder, build the report.
+
+        The models that were asked for are compared with each other and with the best trivial one.
+        """
+        head, test_set = self.head, self.test_set
+        seed, draws = head["seed"], head["bootstrap_draws"]
+        predictions, facts, analyses = [], {}, Analyses(self.analyse, test_set, head)
+        for name, artifact in self.runs.items():
+            recommender, facts[name] = self._recommender(name, artifact)
+            speaking = self.speaking if "respond" in recommender.tasks else None
+            predicted = evaluation.predict(
+                name, recommender, test_set, exclude_mentioned=head["exclude_mentioned"], speaking=speaking,
+                progress=self.progress,
+            )  # fmt: skip
+            predictions.append(predicted)
+            if predicted.answers and speaking:
+                facts[name]["text"] = {"decoding": str(speaking.decoding), **text_figures(predicted.answers)}
+            if name not in TRIVIAL:
+                analyses.add(predicted, recommender, facts[name], self.progress)
+        figures = [evaluation.figures(p, draws=draws, seed=seed) for p in predictions]
+        asked = head["models_asked"]
+        named = [p for p in predictions if p.model in asked or (asked and p.model == TRIVIAL[-1])]
+        compared = evaluation.compare(named, aggregation=test_set.protocol.aggregate, seed=seed)
+        made = report.build(head, figures, compared, facts) | {"analyses": analyses.draw(directory)}
+        _save_predictions(directory / "predictions.parquet", predictions, self.data.catalogue)
+        _save_replies(directory / "replies.parquet", predictions)
+        return made
+
+    def _recommender(self, name: str, artifact: Artifact | None) -> tuple[Recommender, dict[str, Any]]:
+        """Load a run, or fit a count-based model for this split."""
+        data, split, seed = self.data, self.head["split"], self.head["seed"]
+        if artifact is not None:
+            recommender, record = load_run(
+                self.workspace, artifact, data, device=self.device, offline=self.offline, say=self.say
+            )
+            if artifact.run != name:
+                self.say(f"{name}: run {artifact.run}, the newest of this model")
+            if split in record["fitted_on"]:
+                raise UsageError(
+                    f"run '{artifact.name}' has learnt from {split}: its figures there would mean nothing",
+                    f"train one for choosing: crs train --dataset {data.name} --model {record['model']}"
+                    f" --no-refit --run {record['model']}-choice",
+                )
+            facts = {"run": artifact.name, "model": record["model"], "fitted_on": record["fitted_on"]}
+            if record.get("max_steps"):
+                self.say(f"{name}: trained for {record['max_steps']} steps only: comparable to nothing")
+            return recommender, facts | {"max_steps": record.get("max_steps"), "settings": record["settings"]}
+        spec, model_type = MODELS[name], model_class(name)
+        settings = configuration.resolve(model_type.config_class, spec.preset)
+        fit_data = data.fit_data(refit=False if split == "valid" else None)
+        learnt = ["train", "valid"] if fit_data.refit and fit_data.valid else ["train"]
+        if name not in TRIVIAL:
+            self.say(f"no run of {name}: fitted now on {' + '.join(learnt)}")
+        fitted = model_type.fit(data.catalogue, fit_data, settings, seed=seed, progress=self.progress)
+        return fitted, {"run": None, "model": name, "fitted_on": learnt, "max_steps": None, "settings": {}}
+
+
+def _save_predictions(path: Path, predictions: Sequence[evaluation.Predictions], catalogue: Catalogue) -> None:
+    """One record per model and row: the labels, their ranks (0 = not among the first 100), the first 50 items."""
+    columns: dict[str, list[Any]] = {
+        key: [] for key in ("model", "dialogue_id", "turn_num", "labels", "repeated", "ranks", "top")
+    }
+    ids = np.array(catalogue.vocabulary.ids, dtype=object)
+    for prediction in predictions:
+        for row, ranks, top in zip(prediction.test_set.rows, prediction.ranks, prediction.top, strict=True):
+            values = (
+                prediction.model, row.dialogue_id, row.turn_num, list(row.labels), list(row.repeated),
+                ranks.tolist(), ids[top].tolist(),
+            )  # fmt: skip
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+    pq.write_table(pa.table(columns), path, compression="zstd")
+
+
+def _save_replies(path: Path, predictions: Sequence[evaluation.Predictions]) -> None:
+    """One record per model that speaks and turn."""
+    rows = [
+        {
+            "model": p.model,
+            "dialogue_id": a.row.dialogue_id,
+            "turn_num": a.row.turn_num,
+            "reply": a.utterance.text,
+            "template": a.utterance.template,
+            "recommends": a.utterance.recommends,
+            "told": a.told.text if a.told else None,
+            "response": a.row.response.text,
+            "names_item": a.names_item,
+            "nats": a.likelihood.nats,
+            "tokens": a.likelihood.tokens,
+        }
+        for p in predictions
+        for a in p.answers
+    ]
+    if rows:
+        pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
