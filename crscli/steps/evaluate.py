@@ -214,5 +214,5 @@ def _first_rows(test_set: TestSet, limit: int) -> TestSet:
         responses.append(row)
         if (row.dialogue_id, row.turn_num) in last:
             break
-    numbers = test_set.dialogue_nums[:limit]
+    numbers, counts = test_set.dialogue_nums[:limit], counts | {"responses": len(responses)}
     return replace(test_set, rows=rows, dialogue_nums=numbers, counts=counts, checked=False, responses=responses)

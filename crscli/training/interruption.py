@@ -18,6 +18,7 @@ class Stop:
         self.signal = 0
 
     def __call__(self, number: int, _: FrameType | None) -> None:
+        """Take a signal."""
         if self.signal:  # the second time: at once
             self.raise_()
         self.signal = number

@@ -4,8 +4,10 @@ Each process takes a share of every global batch; sums of losses, counts and gra
 that n processes make the step that one would make. One process needs none of this.
 """
 
+import atexit
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -90,7 +92,7 @@ def _together() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise MachineError(
-            f"another process of this training has ended: {str(error).splitlines()[0][:200]}",
+            f"the processes of this training have lost each other: {str(error).splitlines()[0][:200]}",
             "its message stands above; the last checkpoint is kept: run the same command again to go on",
         ) from None
 
@@ -107,21 +109,26 @@ def is_first() -> bool:
 
 @contextmanager
 def joined(device: str) -> Iterator[World]:
-    """Join the processes that the environment names (RANK, WORLD_SIZE, MASTER_ADDR, as torchrun sets them)."""
+    """Join the processes that the environment names (RANK, WORLD_SIZE, MASTER_ADDR, as torchrun sets them).
+
+    They stay joined for the trainings that follow: a second start would find the addresses of the first.
+    """
     if not is_worker():
         yield World()
         return
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    if device.startswith("cuda"):
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))
     else:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", size))))
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", rank=rank, world_size=size)
-    try:
-        yield World(rank, size)
-    finally:
-        dist.destroy_process_group()
+        with _together():
+            dist.init_process_group("nccl" if on_gpu else "gloo", rank=rank, world_size=size, timeout=_PATIENCE)
+    # Taking leave waits for the others: only those do it at their end whose last training went well.
+    atexit.unregister(dist.destroy_process_group)
+    yield World(rank, size)
+    atexit.register(dist.destroy_process_group)
 
 
 def launch(arguments: Sequence[str], processes: int) -> None:
@@ -141,6 +148,10 @@ def launch(arguments: Sequence[str], processes: int) -> None:
         max_restarts=0,
         monitor_interval=0.2,
     )
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed.elastic"):  # what it would say of a failure stands in our message
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         elastic_launch(config, sys.executable)("-m", "crscli", *arguments)
     except SignalException as error:
@@ -160,3 +171,7 @@ def launch(arguments: Sequence[str], processes: int) -> None:
         if 2 <= code <= 9:
             failed.exit_code = code
         raise failed from None
+    finally:
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)

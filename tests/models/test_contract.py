@@ -8,6 +8,7 @@ import tiny
 
 from crscli import config as configuration
 from crscli.catalogue import Catalogue
+from crscli.decoding import Decoding
 from crscli.dialogue import Context, Link, Turn, cut, load_dialogues
 from crscli.models import MODELS, model_class, model_spec
 from crscli.recommender import FitData
@@ -68,11 +69,18 @@ def same(one, other):
     return np.array_equal(one.item_nums, other.item_nums) and np.allclose(one.scores, other.scores, atol=1e-5)
 
 
+SAME_CODE = {"pecrs-small": "pecrs-tiny", "pecrs-medium": "pecrs-tiny"}
+"""Presets that need a download: the same class as one that needs none."""
+
+
 def test_the_battery_covers_every_model():
-    assert len(MODELS) == 9
+    assert len(MODELS) == 12
+    for name, stand_in in SAME_CODE.items():
+        assert model_spec(name).target == model_spec(stand_in).target
+        assert MODELS[name].preset.keys() <= MODELS[stand_in].preset.keys()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in SAME_CODE])
 class TestContract:
     def test_at_most_k_distinct_known_items_best_first(self, name, fitted, contexts, world):
         model, _ = fitted(name)
@@ -131,6 +139,37 @@ class TestContract:
             ranking = model.rank([Context((said,))], 8)[0]
             others = [n for n in ranking.item_nums.tolist() if n != num][:3]
             assert {n % 2 for n in others} == {num % 2}
+
+    def test_replies_are_text_about_ranked_items(self, name, fitted, contexts, world):
+        model, _ = fitted(name)
+        if "respond" not in model.tasks:
+            pytest.skip("has no language")
+        odd = [Context(()), Context((Turn("seeker", "zzz [SEP] [REC] 😀", (Link("item", "never-heard-of"),)),))]
+        asked = [*contexts[:6], *odd]
+        rankings = model.rank(asked, 5)
+        for decoding in (Decoding(), Decoding("nucleus", p=0.9), Decoding("beam-sampling", beams=2, max_tokens=8)):
+            together = model.respond(asked, rankings, decoding)
+            alone = [model.respond([c], model.rank([c], 5), decoding)[0] for c in asked]
+            assert together == alone
+            for said, ranking in zip(together, rankings, strict=True):
+                assert not any(token in said.text for token in ("[REC", "[SEP]", "[MOVIE_ID]"))
+                assert set(said.item_nums) <= set(ranking.item_nums.tolist())
+                assert all(world[0][n].name in said.text for n in said.item_nums)
+        told = model.respond(asked, rankings, Decoding(), recommend=[True] * len(asked))
+        assert all(u.recommends for u in told)
+
+    def test_likelihoods_are_of_the_given_responses(self, name, fitted, world):
+        model, _ = fitted(name)
+        if "respond" not in model.tasks:
+            pytest.skip("has no language")
+        examples = [e for d in world[1]["test"] for e in cut(d, with_items=False)]
+        contexts, responses = [e.context for e in examples], [e.response for e in examples]
+        likely = model.likelihoods(contexts, model.rank(contexts, 3), responses)
+        odd = [Turn("recommender", "zebra quartz vexed jolt") for _ in responses]
+        unlikely = model.likelihoods(contexts, model.rank(contexts, 3), odd)
+        assert all(one.nats / one.tokens < other.nats / other.tokens for one, other in zip(likely, unlikely, strict=True))
+        empty = model.likelihoods(contexts[:1], model.rank(contexts[:1], 3), [Turn("recommender", "")])
+        assert empty[0].tokens == 1
 
     def test_reasons_are_given_for_every_item(self, name, fitted, contexts):
         model, _ = fitted(name)

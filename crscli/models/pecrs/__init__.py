@@ -29,6 +29,7 @@ from crscli.generation import decode
 from crscli.index import ItemIndex
 from crscli.models.pecrs.config import CODE, PecrsConfig, field_text
 from crscli.models.pecrs.layout import SPECIALS, Layout
+from crscli.models.pecrs.lexical import counted_embeddings
 from crscli.models.pecrs.network import PecrsNetwork
 from crscli.progress import Progress, silent
 from crscli.recommender import PLACEHOLDER, FitData, Likelihood, Ranking, Utterance
@@ -142,7 +143,10 @@ class Pecrs:
         cls, catalogue: Catalogue, data: FitData, config: PecrsConfig, *, seed: int = 0, offline: bool = False
     ) -> Self:
         """The model as training begins with it; a tokenizer that has to be learnt is learnt from train."""
-        return cls.build(catalogue, config, corpus=_corpus(catalogue, data.train, config), offline=offline, seed=seed)
+        model = cls.build(catalogue, config, corpus=_corpus(catalogue, data.train, config), offline=offline, seed=seed)
+        if config.lexical and model.network.backbone.is_random:
+            model.network.backbone.put_embeddings(counted_embeddings(model.network, data.train, seed))
+        return model
 
     def points(self, dialogues: Sequence[Dialogue]) -> list[Any]:
         """What `fit` trains on."""
@@ -288,7 +292,7 @@ class Pecrs:
         assert prefix is not None, "keys and values were asked for"
         last = network.backbone.logits(hidden[every, lengths - 1])
         recommends = last[:, layout.rec] > last[:, layout.opening[0]]
-        queries = network.queries(hidden, lengths)
+        queries = network.queries(hidden, embeds, lengths)
         keys = [zlib.crc32(repr(row).encode()) for row in rows]
         read = _Read(prefix, lengths, queries, recommends, keys)
         self._last = (key, list(contexts), read)
@@ -326,7 +330,9 @@ class Pecrs:
                 self.network.scores(read.prefix.select(every[at : at + step]), vectors[nearest[at : at + step]])
                 for at in range(0, len(contexts), step)
             ]
-            scores[:, :near] = torch.cat(parts).float().cpu().numpy()
+            reranked = torch.cat(parts).float().cpu().numpy()
+            added = similar[:, :near] / self.config.temperature if self.config.rerank_residual else 0.0
+            scores[:, :near] = reranked + added
             # What was not reranked follows in the order of similarity, below everything that was.
             floor = scores[:, :near].min(axis=1, keepdims=True)
             scores[:, near:] = floor - 1.0 + (similar[:, near:] - similar[:, :1]) / (1.0 + np.abs(similar[:, :1]))

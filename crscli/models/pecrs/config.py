@@ -32,7 +32,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "tune": ("lora", "full", "lora+full", "none"),
     "item_position": ("left", "code", "mention"),
     "pooling": ("learned", "mean", "last"),
-    "query_from": ("rec", "context"),
     "candidates_see": ("context", "each-other"),
     "candidate_positions": ("none", "zero"),
     "similarity": ("angular", "dot", "cosine"),
@@ -101,10 +100,9 @@ class PecrsConfig:
     """Layers of the query head and of the scoring head: 2 (paper) or 1 (code)."""
     rerank_through_query: bool = True
     """Whether candidates pass the query head before they are scored."""
-    query_from: str = "rec"
-    """What a query is made of: the state at [REC] (paper), or context: a learned mean of all states is added to it."""
-    identity_heads: bool = False
-    """Whether the linear layers of item encoder and query head begin as the identity: words match from the start."""
+    lexical: bool = False
+    """Whether mean token embeddings are added to item vectors and queries, the network beginning with nothing to add;
+    token embeddings then begin as what counts of the corpus tell. Not in the paper; for random weights."""
     similarity: str = "angular"
     """Of query and item: angular (minus the angular distance), dot or cosine."""
     temperature: float = 1.0
@@ -113,6 +111,8 @@ class PecrsConfig:
     """Divides scores in the rerank loss."""
     smoothing: float = 0.0
     """Label smoothing of the generation loss."""
+    rerank_residual: bool = False
+    """Whether rerank scores are added to the recall's similarities, instead of replacing them. Not in the paper."""
     candidates_see: str = "context"
     """What a candidate sees in the rerank pass besides itself: context, or each-other too."""
     candidate_positions: str = "none"

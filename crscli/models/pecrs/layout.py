@@ -10,7 +10,7 @@ import numpy as np
 
 from crscli.backbone import Backbone
 from crscli.catalogue import Catalogue, Item
-from crscli.dialogue import Context, Dialogue, Turn, cut, merge_turns
+from crscli.dialogue import Context, Dialogue, Link, Turn, cut, merge_turns
 from crscli.models.pecrs.config import PecrsConfig, field_text
 from crscli.recommender import PLACEHOLDER
 
@@ -157,23 +157,29 @@ class Layout:
         return made
 
     def item_points(self, per_item: int, rng: np.random.Generator) -> list[Point]:
-        """Points of a seeker who names a few values of an item's fields, in any order, and is offered the item.
+        """Points of a seeker who names a few values of an item's fields, and items that share one of them with it.
 
-        Ours, not the paper's: they teach a backbone with random weights that words of an item ask for it.
+        Ours, not the paper's: they teach a backbone with random weights what words and items ask for an item. They have
+        no response, so nothing is learnt from them about speaking.
         """
-        response = (*self._backbone.tokenize([_PREFIX["recommender"]])[0], self.item, *self.end)
+        named = [name for name in self.config.fields if name not in ("title", "name", "year")]
+        values = [[v for name in named for v in _values(item, name)] for item in self.catalogue]
+        holders: dict[str, list[int]] = {}
+        for num, own in enumerate(values):
+            for value in own:
+                holders.setdefault(value, []).append(num)
         turns, targets = [], []
-        for num, item in enumerate(self.catalogue):
-            values = [
-                v for name in self.config.fields if name not in ("title", "name", "year") for v in _values(item, name)
-            ]
-            for _ in range(per_item if values else 0):
-                few = rng.choice(len(values), size=min(len(values), int(rng.integers(1, 4))), replace=False)
-                turns.append(Turn("seeker", ", ".join(values[n] for n in few)))
+        for num, own in enumerate(values):
+            for _ in range(per_item if own else 0):
+                few = [own[n] for n in rng.choice(len(own), size=min(len(own), int(rng.integers(1, 4))), replace=False)]
+                beside = [n for n in holders[few[0]] if n != num]
+                liked = rng.choice(beside, size=min(len(beside), int(rng.integers(0, 3))), replace=False)
+                links = tuple(Link("item", self.catalogue[int(n)].item_id) for n in liked)
+                turns.append(Turn("seeker", ", ".join(few[len(links) > 0 :]), links))
                 targets.append(num)
         self.remember(turns)
         return [
-            Point(f"item:{self.catalogue[n].item_id}", self.context(Context((turn,))), response, n)
+            Point(f"item:{self.catalogue[n].item_id}", self.context(Context((turn,))), (), n)
             for turn, n in zip(turns, targets, strict=True)
         ]
 

@@ -70,6 +70,11 @@ def _head(width: int, out: int, depth: int) -> nn.Module:
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
 
 
+def _last_layer(head: nn.Module) -> nn.Linear:
+    """The last linear layer of a head."""
+    return [m for m in head.modules() if isinstance(m, nn.Linear)][-1]
+
+
 class ItemEncoder(nn.Module):
     """Hidden states of an item's text -> the item's vector.
 
@@ -129,19 +134,15 @@ class PecrsNetwork(nn.Module):
             torch.manual_seed(seed + 2)
             self.item_encoder = ItemEncoder(backbone.width, config)
             self.query = _head(backbone.width, backbone.width, config.head_depth)
-            if config.query_from == "context":
-                self.attention = nn.Parameter(torch.zeros(backbone.width))
             self.score = _head(backbone.width, 1, config.head_depth)
-            if config.identity_heads:
-                for name, layer in [*self.item_encoder.named_modules(), *self.query.named_modules(prefix="query")]:
-                    if isinstance(layer, nn.Linear) and layer.weight.shape[0] == layer.weight.shape[1]:
-                        nn.init.eye_(layer.weight)
-                        nn.init.zeros_(layer.bias)
-                    elif name == "residual.2":
-                        nn.init.zeros_(layer.weight)
+            if config.lexical:
+                self.attention = nn.Parameter(torch.zeros(backbone.width))
+                for layer in (self.item_encoder.project, _last_layer(self.query)):
+                    nn.init.zeros_(layer.weight)
+                    nn.init.zeros_(layer.bias)
         names = ("recall", "rerank", "generation")
         self.weights = {n: w for n in names if (w := getattr(config, f"{n}_weight")) > 0}
-        self._cached: list[Tensor] = []
+        self._cached: list[tuple[Tensor, Tensor, Tensor]] = []
         self._cache_age = 0
 
     def trained(self) -> dict[str, nn.Parameter]:
@@ -168,7 +169,7 @@ class PecrsNetwork(nn.Module):
         parts: list[Tensor] = []
         for chunk in self._chunks([len(texts[chosen[place]]) for place in order]):
             rows = [texts[chosen[order[at]]] for at in chunk]
-            parts.append(self.item_encoder(*self._text_states(rows)))
+            parts.append(self._encoded(*self._text_states(rows)))
         if not parts:
             return torch.zeros(0, self.backbone.width, device=self.device)
         back = torch.empty(len(order), dtype=torch.long)
@@ -186,18 +187,24 @@ class PecrsNetwork(nn.Module):
                 start = at
         return chunks
 
-    def _text_states(self, rows: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
-        """Hidden states of texts (X, L, D) and their lengths; without dropout, without gradient unless asked for."""
+    def _text_states(self, rows: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden states of texts (X, L, D), without dropout, and without gradient unless asked for; ids and lengths."""
         lengths = torch.tensor([len(r) for r in rows])
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
         for num, row in enumerate(rows):
             ids[num, : len(row)] = torch.tensor(row)
+        ids, lengths = ids.to(self.device), lengths.to(self.device)
         was_training = self.backbone.training
         self.backbone.eval()
         with torch.set_grad_enabled(self.config.item_gradient and torch.is_grad_enabled()):
-            hidden, _ = self.backbone.encode(self.backbone.embed(ids.to(self.device)))
+            hidden, _ = self.backbone.encode(self.backbone.embed(ids))
         self.backbone.train(was_training)
-        return hidden, lengths.to(self.device)
+        return hidden, ids, lengths
+
+    def _encoded(self, hidden: Tensor, ids: Tensor, lengths: Tensor) -> Tensor:
+        """(X, D) vectors of items from their texts' states."""
+        vectors = self.item_encoder(hidden, lengths)
+        return vectors + self._mean_embedding(self.backbone.embed(ids), lengths) if self.config.lexical else vectors
 
     def _batch_items(self, batch: PecrsBatch) -> Tensor:
         """(X, D) of the batch's distinct items, and behind them the whole catalogue where it is the candidate set."""
@@ -206,19 +213,18 @@ class PecrsNetwork(nn.Module):
         if not self._cached or (self.training and self._cache_age >= self.config.item_cache):
             self._cached, self._cache_age = self._all_states(), 0
         self._cache_age += int(self.training)
-        vectors = torch.cat([self.item_encoder(h.to(self.device), n.to(self.device)) for h, n, _ in self._cached])
+        vectors = torch.cat([self._encoded(*states) for states in self._cached])
         return vectors[self._cached_places.to(self.device)][batch.items]
 
     @torch.no_grad()
-    def _all_states(self) -> list:
+    def _all_states(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Hidden states of all items in chunks of like length, in 16 bits on a GPU."""
         order = sorted(range(len(self.texts)), key=lambda num: len(self.texts[num]))
         self._cached_places = torch.empty(len(order), dtype=torch.long)
         self._cached_places[torch.tensor(order)] = torch.arange(len(order))
         made = []
         for chunk in self._chunks([len(self.texts[num]) for num in order]):
-            hidden, lengths = self._text_states([self.texts[order[at]] for at in chunk])
-            made.append((hidden, lengths, chunk))
+            made.append(self._text_states([self.texts[order[at]] for at in chunk]))
         return made
 
     def memory_bytes(self, rows: int) -> int:
@@ -317,6 +323,8 @@ class PecrsNetwork(nn.Module):
         if "generation" not in self.weights:
             return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0), []
         for num, p in enumerate(examples):
+            if not p.response:  # nothing to say
+                continue
             begin = len(p.context) + (3 if p.target >= 0 else 0)
             next_tokens = list(range(begin + 1, begin + len(p.response)))
             if p.target >= 0 or self.config.no_item_target:
@@ -342,24 +350,34 @@ class PecrsNetwork(nn.Module):
             zero = hidden.sum() * 0.0
             return {name: made.get(name, zero) for name in self.weights}
         rows, at = batch.with_item, batch.contexts[batch.with_item]
-        queries = self.queries(hidden[rows], at)
+        queries = self.queries(hidden[rows], embeds[rows], at)
         if "recall" in self.weights:
             logits = self._similarities(queries, vectors, batch.negatives, batch.targets) / self.config.temperature
             made["recall"] = F.cross_entropy(logits, self._last(logits), reduction="sum")
         if "rerank" in self.weights:
             candidates = torch.cat([batch.others.expand(len(rows), -1), batch.targets[:, None]], dim=1)
-            scores = self.scores(kept.select(rows).first(at + 1), vectors[candidates]) / self.config.rerank_temperature
+            scores = self.scores(kept.select(rows).first(at + 1), vectors[candidates])
+            if self.config.rerank_residual:
+                similar = self._similarities(queries, vectors, batch.others, batch.targets)
+                scores = scores + similar.detach() / self.config.temperature
+            scores = scores / self.config.rerank_temperature
             made["rerank"] = F.cross_entropy(scores, self._last(scores), reduction="sum")
         return {name: made[name] for name in self.weights}
 
-    def queries(self, hidden: Tensor, at: Tensor) -> Tensor:
-        """(R, D) of states (R, T, D) and the place (R,) of [REC]; what comes after it is not looked at."""
-        states = hidden[torch.arange(len(hidden), device=hidden.device), at].float()
-        if self.config.query_from == "context":
-            read = torch.arange(hidden.shape[1], device=hidden.device) <= at[:, None]
-            share = (hidden.float() @ self.attention).masked_fill(~read, -torch.inf).softmax(1)
-            states = states + torch.einsum("rt,rtd->rd", share, hidden.float())
-        return self.query(states)
+    def queries(self, hidden: Tensor, embeds: Tensor, at: Tensor) -> Tensor:
+        """(R, D) of states and input vectors (R, T, D) and the place (R,) of [REC]; what comes later is not seen."""
+        made = self.query(hidden[torch.arange(len(hidden), device=hidden.device), at].float())
+        if not self.config.lexical:
+            return made
+        read = torch.arange(embeds.shape[1], device=embeds.device) < at[:, None]
+        share = (hidden.float() @ self.attention).masked_fill(~read, -torch.inf).softmax(1)
+        return made + torch.einsum("rt,rtd->rd", share, embeds.float())
+
+    @staticmethod
+    def _mean_embedding(embeds: Tensor, lengths: Tensor) -> Tensor:
+        """(R, D) mean of the first `lengths` (R,) input vectors (R, T, D)."""
+        real = torch.arange(embeds.shape[1], device=embeds.device) < lengths[:, None]
+        return torch.einsum("rt,rtd->rd", real.float() / lengths[:, None], embeds.float())
 
     @staticmethod
     def _last(logits: Tensor) -> Tensor:

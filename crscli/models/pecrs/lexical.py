@@ -1,0 +1,52 @@
+"""Token embeddings from counts: where a backbone that begins with random weights begins instead.
+
+Ours, not the paper's, whose backbones are pre-trained.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from scipy.sparse.linalg import svds
+from torch import Tensor
+
+from crscli.dialogue import Dialogue, merge_turns
+from crscli.models.pecrs.network import PecrsNetwork
+
+_DIRECTIONS = 256
+"""The most that are looked for; wider embeddings are filled up with small random numbers."""
+
+
+def counted_embeddings(network: PecrsNetwork, dialogues: Sequence[Dialogue], seed: int) -> Tensor:
+    """(V, D) embeddings of the backbone's tokens: latent semantic analysis of item texts and train dialogues.
+
+    Items that a dialogue names count with the words of their texts, so that words of seekers come to lie near words of
+    the items that go with them. A token's length is its inverse document frequency: common words say little.
+
+    Source: Deerwester et al., JASIS 1990; all directions are given the same weight.
+    """
+    layout, vocabulary, width = network.layout, network.backbone.vocabulary, network.backbone.width
+    documents = [list(text) for text in network.texts]
+    for dialogue in dialogues:
+        tokens = [t for turn in merge_turns(dialogue.turns) for t in layout.turn(turn)]
+        items = [t for t in tokens if t >= layout.base]
+        documents.append(tokens + [t for item in items for t in network.texts[item - layout.base]])
+    rows = np.repeat(np.arange(len(documents)), [len(d) for d in documents])
+    columns = np.concatenate([np.array(d, dtype=np.int64) for d in documents])
+    own = columns < vocabulary
+    counts = sp.coo_matrix((np.ones(own.sum()), (rows[own], columns[own])), (len(documents), vocabulary)).tocsr()
+    seen_in = np.bincount(counts.indices, minlength=vocabulary)
+    rarity = np.where(seen_in > 0, np.log(len(documents) / (1.0 + seen_in)).clip(min=0.0), 0.0)
+    counts.data = np.log1p(counts.data)
+    weighted = counts @ sp.diags(rarity)
+    lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel()).clip(min=1e-9)
+    rng = np.random.default_rng(seed)
+    rank = min(width, _DIRECTIONS, min(weighted.shape) - 1)
+    _, _, directions = svds(sp.diags(1 / lengths) @ weighted, k=rank, v0=rng.normal(size=min(weighted.shape)))
+    # The sign of a direction is the solver's whim: the largest part is made positive, so that machines agree.
+    directions *= np.sign(directions[np.arange(rank), np.abs(directions).argmax(axis=1)])[:, None]
+    table = rng.normal(scale=0.02, size=(vocabulary, width))
+    found = directions.T * rarity[:, None]
+    table[:, :rank] += found / max(1e-9, np.sqrt((found**2).sum(axis=1)[seen_in > 0].mean()))
+    return torch.from_numpy(table).float()
