@@ -170,17 +170,18 @@ class Backbone(nn.Module):
             ArtifactMissing: the saved tokenizer cannot be read.
         """
         is_random = name.split(":")[0] in ("tiny", "random")
-        # What a checkpoint lacks is drawn at random too, such as an encoder's pooler: the same for every seed.
-        with _quiet(), _seeded(seed if is_random else 0):
+        with _quiet(), _seeded(seed):
             if is_random:
                 lm, tok, revision = _random_model(name, shape or Shape(), corpus, tokenizer, encoder)
             else:
                 lm, tok, revision = _pretrained(name, encoder, offline)
+        if getattr(lm, "pooler", None) is not None:
+            lm.pooler = None  # an encoder's; nothing here uses it, and many checkpoints lack it
         if dropout is not None:
             _set_dropout(lm, dropout)
         _fuse_activations(lm)
         backbone = cls(lm, tok, name, specials=specials, revision=revision)
-        unknown = backbone._tokens_without_rows()
+        unknown = backbone._without_rows
         if unknown:
             raise ConfigError(
                 f"the tokenizer of {name} has {len(unknown)} tokens beyond the model's {backbone.vocabulary} rows, "
@@ -288,16 +289,23 @@ class Backbone(nn.Module):
         """The id of a special token."""
         return self.vocabulary + self.specials.index(name)
 
-    def _tokens_without_rows(self) -> list[str]:
-        """Tokens that a text can have and the model cannot: their ids would be taken for special tokens."""
-        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        return [t for t, i in self.tokenizer.get_vocab().items() if i >= self.vocabulary and i not in special]
+    @property
+    def _own_specials(self) -> set[int]:
+        """The model's own special tokens, which `tokenize` never gives."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        return {*self.tokenizer.all_special_ids, *(i for i, token in added if token.special)}
 
     @property
     def unspoken(self) -> list[int]:
         """Ids that no text uses: rows beyond the tokenizer, and its own special tokens."""
-        own = set(self.tokenizer.all_special_ids) | set(range(len(self.tokenizer), self.vocabulary))
+        own = self._own_specials | set(range(len(self.tokenizer), self.vocabulary))
         return sorted(i for i in own if 0 <= i < self.vocabulary)
+
+    @property
+    def _without_rows(self) -> list[str]:
+        """Tokens of texts that the model does not know: their ids would be taken for special tokens."""
+        own = self._own_specials
+        return [t for t, i in self.tokenizer.get_vocab().items() if i >= self.vocabulary and i not in own]
 
     # ---- tensors ----------------------------------------------------------------------------------------------
 
@@ -626,7 +634,9 @@ def _pretrained(name: str, encoder: bool, offline: bool) -> tuple[Any, Any, str]
         )
     loader: Any = AutoModel if encoder else AutoModelForCausalLM
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        # AutoTokenizer would build some families' tokenizers anew, and not always as tokenizer.json has them.
+        as_it_is = transformers.PreTrainedTokenizerFast if (folder / "tokenizer.json").exists() else AutoTokenizer
+        tokenizer = as_it_is.from_pretrained(str(folder), trust_remote_code=False)
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
         _require_kind(config, name, encoder)
         lm, report = loader.from_pretrained(

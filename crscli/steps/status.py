@@ -1,5 +1,6 @@
 """status: what the workspace holds, what is stale and why, and which command comes next."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,9 @@ from crscli.models import MODELS, model_class
 from crscli.workspace import KINDS, Artifact, Workspace
 
 Freshness = Literal["fresh", "stale", "missing", "damaged"]
-_READ_CATALOGUE = ("links", "kg", "models", "reports")
+_OPTIONAL = ("index",)
+"""Kinds that save time and are not missed."""
+_READ_CATALOGUE = ("links", "kg", "models", "index", "reports")
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def _of_dataset(workspace_: Workspace, dataset: str) -> list[ArtifactState]:
     states = []
     for kind in KINDS:
         present = [a for a in found if a.kind == kind]
-        if not present:
+        if not present and kind not in _OPTIONAL:
             missing = workspace_.artifact(dataset, kind)
             states.append(ArtifactState(dataset, missing.name, "missing", "", 0, "", _command(missing, {})))
         for artifact in present:
@@ -114,6 +117,7 @@ def _command(artifact: Artifact, record: dict[str, Any]) -> str:
         "links": _links_options,
         "kg": partial(_graph_options, notes=record.get("notes", {})),
         "models": _train_options,
+        "index": _index_options,
         "reports": _evaluate_options,
     }
     options = makers.get(artifact.kind, _fetch_options)(artifact, params)
@@ -183,6 +187,7 @@ def _train_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
     options += [f"--set {key}={value}" for key, value in params["settings"].items() if usual.get(key) != value]
     options += ["--refit" if params["refit"] else "--no-refit"]
     options += [f"--kg {params['kg']}"] if params.get("kg") else []
+    options += [f"--max-steps {params['max_steps']}"] if params.get("max_steps") else []
     return options + ([f"--run {artifact.run}"] if artifact.run != model else [])
 
 
@@ -199,4 +204,20 @@ def _evaluate_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
     options += [f"--limit {params['limit']}"] if params["limit"] else []
     options += [f"--format {name}" for name in params["formats"]]
     options += [f"--draws {params['draws']}"] if params["draws"] != 1000 else []
+    options += [f"--task {name}" for name in params["tasks"]] if len(params["tasks"]) < 2 else []
+    options += [f"--decoding {params['decoding']}"] if params["decoding"] != "greedy" else []
+    options += ["--oracle"] if params["oracle"] else []
+    options += [f"--analyse {name}" for name in params["analyse"]]
     return [*options, f"--run {artifact.run}"]
+
+
+def _index_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
+    run = re.sub(r"\.shard-\d+-of-\d+$", "", str(artifact.run)) if artifact.run else "RUN"
+    options = [f"--dataset {artifact.dataset}", f"--model {run}"]
+    options += [f"--shard {params['shard']}"] if params.get("shard") else []
+    options += ["--merge"] if params.get("merge") else []
+    if params.get("engine", "exact") != "exact":
+        options += [f"--engine {params['engine']}"]
+        options += [f"--search-effort {params['search_effort']}"] if params["search_effort"] != 256 else []
+        options += [f"--min-recall {params['min_recall']}"] if params["min_recall"] != 0.95 else []
+    return options

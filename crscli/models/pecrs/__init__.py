@@ -122,7 +122,6 @@ class Pecrs:
         network.backbone.on(run.device)
         network.to(run.device)
         points = network.layout.points(data.train)
-        points += network.layout.item_points(config.item_points, np.random.default_rng([seed, 1]))
         examples = [e for d in data.valid for e in cut(d)]
         schedule = Schedule.of(config, seed=seed)
         judged = bool(examples) and network._has_item_loss

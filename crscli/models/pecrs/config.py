@@ -41,7 +41,7 @@ _LEAST = {
     1: "layers width heads lora_rank context_tokens turn_tokens item_tokens epochs batch_size candidates validations "
     "head_depth",
     300: "vocabulary",
-    0: "negatives micro_batch item_cache item_points patience clip weight_decay warmup dropout lora_dropout smoothing "
+    0: "negatives micro_batch item_cache patience clip weight_decay warmup dropout lora_dropout smoothing "
     "recall_weight rerank_weight generation_weight",
 }
 _FIELDS = ("title", "name", "year", "cast", "directors", "writers", "genres", "keywords", "companies", "plot")
@@ -125,9 +125,6 @@ class PecrsConfig:
     """Whether recall and rerank have the same negatives."""
     item_cache: int = 0
     """Steps for which items' hidden states are kept before they are computed anew; 0 computes them in each step."""
-    item_points: int = 0
-    """Points made of each item's own text: a seeker who names some of its fields. Not in the paper; for backbones
-    that begin with random weights."""
     recall_weight: float = 0.15
     """Of the recall loss; 0 leaves it out."""
     rerank_weight: float = 0.85

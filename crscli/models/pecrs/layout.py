@@ -6,11 +6,9 @@ Token ids are the backbone's; items stand as ids from `base` on, base + item_num
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from crscli.backbone import Backbone
-from crscli.catalogue import Catalogue, Item
-from crscli.dialogue import Context, Dialogue, Link, Turn, cut, merge_turns
+from crscli.catalogue import Catalogue
+from crscli.dialogue import Context, Dialogue, Turn, cut, merge_turns
 from crscli.models.pecrs.config import PecrsConfig, field_text
 from crscli.recommender import PLACEHOLDER
 
@@ -155,38 +153,3 @@ class Layout:
             targets = [int(n) for n in self.catalogue.vocabulary.nums(e.targets)] or [-1]
             made += [Point(name, context, response, target, num > 0) for num, target in enumerate(targets)]
         return made
-
-    def item_points(self, per_item: int, rng: np.random.Generator) -> list[Point]:
-        """Points of a seeker who names a few values of an item's fields, and items that share one of them with it.
-
-        Ours, not the paper's: they teach a backbone with random weights what words and items ask for an item. They have
-        no response, so nothing is learnt from them about speaking.
-        """
-        named = [name for name in self.config.fields if name not in ("title", "name", "year")]
-        values = [[v for name in named for v in _values(item, name)] for item in self.catalogue]
-        holders: dict[str, list[int]] = {}
-        for num, own in enumerate(values):
-            for value in own:
-                holders.setdefault(value, []).append(num)
-        turns, targets = [], []
-        for num, own in enumerate(values):
-            for _ in range(per_item if own else 0):
-                few = [own[n] for n in rng.choice(len(own), size=min(len(own), int(rng.integers(1, 4))), replace=False)]
-                beside = [n for n in holders[few[0]] if n != num]
-                liked = rng.choice(beside, size=min(len(beside), int(rng.integers(0, 3))), replace=False)
-                links = tuple(Link("item", self.catalogue[int(n)].item_id) for n in liked)
-                turns.append(Turn("seeker", ", ".join(few[len(links) > 0 :]), links))
-                targets.append(num)
-        self.remember(turns)
-        return [
-            Point(f"item:{self.catalogue[n].item_id}", self.context(Context((turn,))), (), n)
-            for turn, n in zip(turns, targets, strict=True)
-        ]
-
-
-def _values(item: Item, name: str) -> list[str]:
-    """The single values of a field; of a text its sentences."""
-    value = getattr(item, name)
-    if isinstance(value, tuple):
-        return list(value[:3] if name == "cast" else value)
-    return [part for part in str(value or "").split(". ") if part]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from crscli.dialogue import Dialogue, merge_turns
@@ -42,11 +41,21 @@ def counted_embeddings(network: PecrsNetwork, dialogues: Sequence[Dialogue], see
     weighted = counts @ sp.diags(rarity)
     lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel()).clip(min=1e-9)
     rng = np.random.default_rng(seed)
-    rank = min(width, _DIRECTIONS, min(weighted.shape) - 1)
-    _, _, directions = svds(sp.diags(1 / lengths) @ weighted, k=rank, v0=rng.normal(size=min(weighted.shape)))
-    # The sign of a direction is the solver's whim: the largest part is made positive, so that machines agree.
-    directions *= np.sign(directions[np.arange(rank), np.abs(directions).argmax(axis=1)])[:, None]
+    directions = _right_singular(sp.csr_array(sp.diags(1 / lengths) @ weighted), min(width, _DIRECTIONS), rng)
+    found = directions * rarity[:, None]
     table = rng.normal(scale=0.02, size=(vocabulary, width))
-    found = directions.T * rarity[:, None]
-    table[:, :rank] += found / max(1e-9, np.sqrt((found**2).sum(axis=1)[seen_in > 0].mean()))
+    table[:, : found.shape[1]] += found / max(1e-9, np.sqrt((found**2).sum(axis=1)[seen_in > 0].mean()))
     return torch.from_numpy(table).float()
+
+
+def _right_singular(matrix: sp.csr_array, rank: int, rng: np.random.Generator) -> np.ndarray:
+    """(V, rank) the first right singular vectors, nearly.
+
+    Source: Halko, Martinsson & Tropp, SIAM Review 2011, algorithm 4.4; many times faster here than an exact solver.
+    """
+    rank = min(rank, *matrix.shape)
+    basis = rng.normal(size=(matrix.shape[1], min(rank + 16, *matrix.shape)))
+    for _ in range(5):
+        basis, _ = np.linalg.qr(matrix.T @ (matrix @ basis))
+    _, _, turned = np.linalg.svd(matrix @ basis, full_matrices=False)
+    return basis @ turned[:rank].T

@@ -135,11 +135,15 @@ class PecrsNetwork(nn.Module):
             self.item_encoder = ItemEncoder(backbone.width, config)
             self.query = _head(backbone.width, backbone.width, config.head_depth)
             self.score = _head(backbone.width, 1, config.head_depth)
+            begin_at_zero = []
             if config.lexical:
                 self.attention = nn.Parameter(torch.zeros(backbone.width))
-                for layer in (self.item_encoder.project, _last_layer(self.query)):
-                    nn.init.zeros_(layer.weight)
-                    nn.init.zeros_(layer.bias)
+                begin_at_zero += [self.item_encoder.project, _last_layer(self.query)]
+            if config.rerank_residual:
+                begin_at_zero.append(_last_layer(self.score))
+            for layer in begin_at_zero:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
         names = ("recall", "rerank", "generation")
         self.weights = {n: w for n in names if (w := getattr(config, f"{n}_weight")) > 0}
         self._cached: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -321,10 +325,8 @@ class PecrsNetwork(nn.Module):
         share: list[float] = []
         of_row: list[int] = []
         if "generation" not in self.weights:
-            return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0), []
+            examples = ()
         for num, p in enumerate(examples):
-            if not p.response:  # nothing to say
-                continue
             begin = len(p.context) + (3 if p.target >= 0 else 0)
             next_tokens = list(range(begin + 1, begin + len(p.response)))
             if p.target >= 0 or self.config.no_item_target:
@@ -333,7 +335,8 @@ class PecrsNetwork(nn.Module):
             expected += [int(ids[num, at]) for at in next_tokens]
             share += [1 / len(next_tokens)] * len(next_tokens)
             of_row += [num] * len(next_tokens)
-        return torch.tensor(places), torch.tensor(expected), torch.tensor(share), of_row
+        at, tokens = (torch.tensor(numbers, dtype=torch.long) for numbers in (places, expected))
+        return at, tokens, torch.tensor(share), of_row
 
     def losses(self, batch: PecrsBatch) -> dict[str, Tensor]:
         """Sums over rows: recall and rerank over rows with a target, generation over all (each row's mean)."""
