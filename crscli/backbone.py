@@ -211,10 +211,9 @@ class Backbone(nn.Module):
                 lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # a float scales just as well
                 lora_dropout=adapter.dropout,
                 target_modules=_targets(self.lm, adapter.targets),
-                fan_in_fan_out=any(isinstance(m, Conv1D) for m in self.lm.modules()),
             )
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # peft: a head that is no Conv1D, or is tied, is well
+                warnings.simplefilter("ignore", UserWarning)  # peft tells of Conv1D and of tied heads: both are well
                 inject_adapter_in_model(config, self.lm)
         if "full" in adapter.tune:
             self.lm.requires_grad_(True)

@@ -44,6 +44,8 @@ class Trainable(Protocol):
 
     weights: Mapping[str, float]
     """Loss -> its part in the total."""
+    slower: Mapping[str, float]
+    """Trained parameter -> its share of the learning rate, where it is not 1."""
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained, by names that do not change."""
@@ -178,7 +180,7 @@ class _Loop:
         self.parameters: dict[str, nn.Parameter] = model.trained()
         if not self.parameters:
             raise ValueError("the model has no trained parameters")
-        self.optimiser = _optimiser(self.parameters, schedule)
+        self.optimiser = _optimiser(self.parameters, schedule, model.slower)
         self.per_epoch = schedule.steps_per_epoch(len(examples))
         self.steps = self.per_epoch * schedule.epochs
         self.device = next(iter(self.parameters.values())).device
@@ -269,7 +271,7 @@ class _Loop:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.schedule.clip, norm)
         rate = self.schedule.rate(step, self.steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.optimiser.step()
         self.seen += len(examples)
         if step % max(1, self.steps // _LOGGED) == 0:
@@ -371,13 +373,16 @@ class _Loop:
         self.run.progress(self.name, step, last, f"loss {mean:.3f}, {rate:.1f} examples/s")
 
 
-def _optimiser(parameters: Mapping[str, nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+def _optimiser(
+    parameters: Mapping[str, nn.Parameter], schedule: Schedule, slower: Mapping[str, float]
+) -> torch.optim.Optimizer:
     """AdamW; biases, norms and other vectors do not decay."""
-    decayed = [p for p in parameters.values() if p.ndim >= 2]
-    others = [p for p in parameters.values() if p.ndim < 2]
+    grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        decay = schedule.weight_decay if parameter.ndim >= 2 else 0.0
+        grouped.setdefault((decay, slower.get(name, 1.0)), []).append(parameter)
     groups = [
-        {"params": part, "weight_decay": decay}
-        for part, decay in ((decayed, schedule.weight_decay), (others, 0.0))
-        if part
+        {"params": part, "weight_decay": decay, "share": share}
+        for (decay, share), part in sorted(grouped.items(), key=lambda g: g[0])
     ]
     return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.999), eps=1e-6)

@@ -1,19 +1,21 @@
 """How much faster PECRS's lean form is than a naive form of the same arithmetic, at the tiny size, on one thread.
 
 Run by hand: python tests/benchmarks/pecrs.py [--repeats 5] [--parts train,rank,reply] [--rows 64].
-Both forms have the same weights (GPT-2 type, 2 layers of width 64, a vocabulary of 50,257 and 4 special tokens, LoRA on
-query and value), texts (ReDial's test dialogues in PECRS's form from ../shared/data, else the bundled sample), batch and
-negatives. Before any time is taken, losses, gradients, item vectors and rankings must agree. Times are medians of CPU
-time over repeats in which the two forms alternate; every repeat of a training step has another batch.
+Both forms have the same weights (GPT-2 type, 2 layers of width 64, a vocabulary of 50,257 and 4 special tokens, LoRA
+on query and value, heads and losses of the released code), texts (ReDial's test dialogues in PECRS's form from
+../shared/data, else the bundled sample), batch and negatives. Losses, gradients, item vectors and rerank scores must
+agree, else there is no table. Times are medians of CPU time (of the process, its system calls too) over repeats in
+which the two forms alternate; each repeat of a training step has another batch, and the first repeat is not counted.
 
-The naive form does what PECRS's released code does (engine.py, engine_validation.py, model.py): one look-up a token and a
-pass through the language model and its vocabulary head an item of a context, again for each of its passes; candidates in
-chunks of 50, padded to the longest of the list, through the vocabulary head; responses with and without item apart,
-logits at each place and a backward pass each; contexts read again for retrieval, for the reranking of 700 candidates, and
-for each reply; the index made of two passes over all items; replies one by one by `generate` of transformers.
-It is spared what would only make it slower: here the backbone is frozen for good, nothing collects garbage, dropout
-is off, attention is fused, losses are taken without one-hot targets, retrieval is exact, and evaluation has no language
-loss and no validation losses. Items are pooled over their real tokens, else the two could not agree.
+The naive form does what PECRS's released code does (engine.py, engine_validation.py, model.py): one look-up a token,
+and for each item of a context a pass through the language model and its vocabulary head, again wherever the context is
+read; candidates in chunks of 50, padded to the longest of the list, through the vocabulary head; responses with and
+without item apart, logits at each place, two backward passes; contexts read again for retrieval, for the reranking of
+700 candidates, and for each reply; an index by two passes over all items; replies one by one by `generate` of
+transformers. It is spared what would only make it slower: here the backbone is frozen for good, nothing collects
+garbage, dropout is off, attention is fused, losses are taken without one-hot targets, retrieval is exact (the released
+code's is approximate), and evaluation has neither language loss nor validation losses. Items are pooled over their real
+tokens, else the two could not agree. Texts are tokenised before any time is taken, on both sides.
 """
 
 import argparse
@@ -74,7 +76,7 @@ class Naive:
         return torch.cat(made)
 
     def token(self, token, vectors=None):
-        """The input vector of one token, (1, D); an item's by a pass of its own, or from the index where it is given."""
+        """The input vector of one token, (1, D); an item's by a pass of its own, or from an index."""
         if token >= self.layout.base:
             return self.items([token - self.layout.base]) if vectors is None else vectors[[token - self.layout.base]]
         if token >= len(self.table):
@@ -132,7 +134,9 @@ class Naive:
         queries = self.net.query(hidden[torch.arange(len(points)), places])
         negatives = drawn.recall[0].tolist()
         vectors = self.items([*negatives, *targets])
-        own = torch.stack([torch.cat([vectors[: len(negatives)], vectors[len(negatives) + n][None]]) for n in range(len(points))])
+        own = torch.stack(
+            [torch.cat([vectors[: len(negatives)], vectors[len(negatives) + n][None]]) for n in range(len(points))]
+        )
         last = torch.full((len(points),), len(negatives))
         recall = F.cross_entropy((queries[:, None] * own).sum(2), last)
         scores = self.rerank([p.context for p in points], own) / self.net.config.rerank_temperature
@@ -167,7 +171,7 @@ class Naive:
             rows.append(torch.cat([*row[: len(context)], self.token(self.layout.rec), *row[len(context) :]]))
         hidden = self.read(torch.stack(rows))
         queries = self.net.query(hidden[torch.arange(len(contexts)), [len(c) for c in contexts]])
-        nearest = (queries @ vectors.T).topk(NEAREST).indices
+        nearest = (queries @ vectors.T).topk(min(NEAREST, len(vectors))).indices
         scores, order = self.rerank(contexts, vectors[nearest]).sort(descending=True)
         return nearest.gather(1, order)[:, :BEST].numpy(), scores[:, :BEST].numpy()
 
@@ -206,12 +210,9 @@ def agree(what, one, other, tolerance=1e-4, least=1e-12):
     return difference
 
 
-def row(name, slow, fast, unit=1.0):
-    """A line of the table; median and range of the naive form's seconds and ours, a unit each."""
-    cells = []
-    for times in (slow, fast):
-        values = [t / unit for t in times]
-        cells.append(f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})")
+def row(name, slow, fast):
+    """A line of the table: medians and ranges of the naive form's seconds and ours."""
+    cells = [f"{statistics.median(times):.3f} ({min(times):.3f}-{max(times):.3f})" for times in (slow, fast)]
     print(f"| {name} | {cells[0]} | {cells[1]} | {statistics.median(slow) / statistics.median(fast):.1f} |", flush=True)
 
 
@@ -283,51 +284,45 @@ def train(model, naive, dialogues, repeats):
 
 
 def rank(model, naive, contexts, whole, repeats):
-    """Rankings without the index, the index, and both for `whole` contexts."""
+    """The index, rankings without it, and both: for these contexts, and for `whole` of them."""
     model.network.eval()
     rows = [model.network.layout.context(c) for c in contexts]
     items = len(model.catalogue)
     starts = np.linspace(0, items - CHUNK, CHUNKS_TIMED).astype(int).tolist()
-    times = {"index": ([], []), "rank": ([], [])}
-    for num in range(repeats + 1):
+    times = []
+    for _ in range(repeats + 1):
         with torch.no_grad():
             taken, parts = seconds(lambda: [naive.items(range(s, s + CHUNK)) for s in starts])
         model._index = model._last = None
         fast, index = seconds(lambda: model.index)
         for start, part in zip(starts, parts, strict=True):
             agree("item vectors", part, index.vectors[start : start + CHUNK])
-        # The released code makes the pass twice, one for retrieval and one for reranking.
-        slow = 2 * taken * items / (CHUNKS_TIMED * CHUNK)
         vectors = torch.from_numpy(index.vectors)
-        slow_rank, found = seconds(
-            lambda v=vectors: [naive.rank(rows[at : at + BATCH], v) for at in range(0, len(rows), BATCH)]
-        )
+        eights = [rows[at : at + BATCH] for at in range(0, len(rows), BATCH)]
+        slow_rank, found = seconds(lambda b=eights, v=vectors: [naive.rank(batch, v) for batch in b])
         fast_rank, rankings = seconds(lambda: model.rank(contexts, BEST))
-        same = [
-            set(r.item_nums.tolist()) == set(o.tolist())
-            for r, o in zip(rankings, np.concatenate([items for items, _ in found]), strict=True)
-        ]
-        agree("rerank scores", np.concatenate([scores for _, scores in found]), np.stack([r.scores for r in rankings]))
-        if num:
-            for name, pair in (("index", (slow, fast)), ("rank", (slow_rank, fast_rank))):
-                times[name][0].append(pair[0])
-                times[name][1].append(pair[1])
-    row(f"index of {items:,} items (naive: {CHUNKS_TIMED * CHUNK} of them timed)", *times["index"])
-    row(f"{BATCH} of {len(rows)} contexts ranked, index not counted", *times["rank"], unit=len(rows) / BATCH)
-    both = [[i + r for i, r in zip(times["index"][side], times["rank"][side], strict=True)] for side in (0, 1)]
-    row(f"{len(rows)} contexts ranked, and the index", *both)
-    share = BATCH / whole
-    each = [
-        [i * share + r * BATCH / len(rows) for i, r in zip(times["index"][side], times["rank"][side], strict=True)]
-        for side in (0, 1)
-    ]
-    row(f"{BATCH} of {whole:,} contexts ranked, with their share of one index", *each)
-    print(f"<!-- the same {BEST} items in {sum(same)} of {len(same)} rankings -->")
+        best, scores = (np.concatenate(part) for part in zip(*found, strict=True))
+        agree("rerank scores", scores, np.stack([r.scores for r in rankings]))
+        same = sum(set(b.tolist()) == set(r.item_nums.tolist()) for b, r in zip(best, rankings, strict=True))
+        # The released code makes the pass over the items twice, once for retrieval and once for reranking.
+        slow = 2 * taken * items / (CHUNKS_TIMED * CHUNK)
+        times.append([[slow, fast], [slow_rank, fast_rank]])
+    index, ranked = np.array(times[1:]).transpose(1, 2, 0)  # (2, repeats) each: naive, ours
+    row(f"index of {items:,} items (naive: {CHUNKS_TIMED * CHUNK} of them timed)", *index)
+    row(f"{BATCH} of {len(rows)} contexts ranked, without the index", *ranked * BATCH / len(rows))
+    row(f"{len(rows)} contexts ranked, and the index", *ranked + index)
+    row(
+        f"{BATCH} of {whole:,} contexts ranked, and their share of an index",
+        *ranked * BATCH / len(rows) + index * BATCH / whole,
+    )
+    print(f"<!-- the same {BEST} items in {same} of {len(rows)} rankings -->")
 
 
 def endless(state, logits, decoding, *, stop, banned, keys):
-    """Decoding in which nothing ends a reply, so that all are of one length."""
-    return decode(state, logits, decoding, stop=(), banned=[*banned, *stop], keys=keys)
+    """Decoding in which nothing ends a reply, so that all are of one length, which is checked."""
+    replies = decode(state, logits, decoding, stop=(), banned=[*banned, *stop], keys=keys)
+    assert {len(r) for r in replies} == {decoding.max_tokens}
+    return replies
 
 
 def reply(model, naive, examples, repeats):
@@ -341,18 +336,10 @@ def reply(model, naive, examples, repeats):
         rankings = model.rank(contexts, BEST)
         rows = [(layout.context(contexts[n]), int(rankings[n].item_nums[0]) if told[n] else None) for n in some]
         taken, made = seconds(lambda r=rows: [naive.reply(context, item, vectors) for context, item in r])
-        lengths = []
-
-        def counted(*given, **named):
-            replies = endless(*given, **named)
-            lengths.extend(map(len, replies))
-            return replies
-
         # GPT-2's own tokenizer has a token for every row but one: none need be banned here either.
-        with mock.patch.object(model_module, "decode", counted), mock.patch.object(Backbone, "unspoken", []):
+        with mock.patch.object(model_module, "decode", endless), mock.patch.object(Backbone, "unspoken", []):
             ours, _ = seconds(lambda r=rankings: model.respond(contexts, r, REFERENCE, recommend=told))
-        if {*lengths, *map(len, made)} != {REFERENCE.max_tokens}:
-            raise SystemExit(f"replies are of {sorted({*lengths, *map(len, made)})} tokens")
+        assert {len(r) for r in made} == {REFERENCE.max_tokens}
         if num:
             slow.append(taken / len(some))
             fast.append(ours / len(contexts))
@@ -372,9 +359,8 @@ def main():
     examples = [e for d in dialogues for e in cut(d, with_items=False)]
     targets = sum(len(e.targets) for e in examples)
     chosen = [examples[n] for n in np.random.default_rng(1).choice(len(examples), given.rows, replace=False)]
-    for parameter in (p for p in model.network.parameters() if not p.requires_grad):
-        parameter.grad = None
-    print(f"{name}: {len(catalogue):,} items, {targets:,} targets; seconds of CPU time, one thread: median (range)\n")
+    print(f"{name}: {len(catalogue):,} items, {targets:,} targets. torch {torch.__version__}, one thread.")
+    print("Seconds of CPU time: median (range)\n")
     print("| | naive | ours | ratio |\n|---|---|---|---|")
     if "train" in given.parts:
         train(model, naive, dialogues, given.repeats)

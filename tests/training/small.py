@@ -64,10 +64,12 @@ class Small(nn.Module):
             self.frozen = nn.Parameter(torch.randn(3, 3), requires_grad=False)
         self.dropout = nn.Dropout(dropout)
         self.weights = {"choice": 1.0, "rare": 0.5}
+        self.slower = {}
         self.factor = 1.0
         self.events = events or {}
         self.calls = 0
         self.rows_seen = []
+        self.drawn = []
 
     def trained(self):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
@@ -76,7 +78,8 @@ class Small(nn.Module):
         return len(example.tokens)
 
     def draw(self, examples, rng):
-        return rng.choice(TOKENS, 5, replace=False)
+        self.drawn.append(rng.choice(TOKENS, 5, replace=False))
+        return self.drawn[-1]
 
     def collate(self, examples, drawn, rows):
         assert len(examples) == len(rows) > 0
@@ -158,7 +161,9 @@ def main(text):
         if "out" in asked:
             out = Path(asked["out"].format(rank=rank))
             checkpoints.save_tensors(model.values(), out)
-            out.with_suffix(".json").write_text(json.dumps({"rows": log.rows, "summary": log.summary}))
+            out.with_suffix(".json").write_text(
+                json.dumps({"rows": log.rows, "summary": log.summary, "seen": model.rows_seen})
+            )
 
 
 if __name__ == "__main__":

@@ -42,6 +42,23 @@ def test_each_example_is_learnt_once_an_epoch():
     assert (log.summary["steps"], log.summary["planned_steps"], log.summary["examples"]) == (21, 21, 120)
 
 
+def test_the_gradient_is_that_of_the_mean_over_all_units():
+    model, same = Small(dropout=0.0), Small(dropout=0.0)
+    trained(replace(PLAIN, epochs=1, batch_size=40), model=model)
+    rows = [e for name in model.rows_seen[0] for e in examples() if e.name == name]
+    batch = same.collate(rows, model.drawn[0], range(40))
+    made = same.losses(batch)
+    (made["choice"] / 40 + 0.5 * made["rare"] / batch.counts["rare"]).backward()
+    for name, parameter in same.trained().items():
+        assert torch.allclose(parameter.grad, model.trained()[name].grad, atol=1e-6), name
+
+
+def test_every_step_draws_anew_and_a_repeated_one_the_same():
+    one, again = trained()[0].drawn, trained()[0].drawn
+    assert [d.tolist() for d in one] == [d.tolist() for d in again]
+    assert len({tuple(d.tolist()) for d in one}) == 21
+
+
 @pytest.mark.parametrize("micro_batch", [1, 2, 4, 100])
 def test_a_batch_in_parts_makes_the_step_of_the_whole(micro_batch):
     whole, first = trained(model=Small(dropout=0.0))
@@ -190,15 +207,15 @@ def test_validations_are_spread_over_an_epoch(validations, steps):
 
 def test_training_ends_when_patience_does_and_the_best_parameters_are_put_back():
     model, kept = Small(), []
-    validate = scripted(model, [0.1, 0.5, 0.5, 0.3, 0.9], kept)
+    validate = scripted(model, [0.4, 0.1, 0.5, 0.5, 0.3, 0.9], kept)
     schedule = replace(PLAIN, epochs=9, patience=2)
     _, log = trained(schedule, model=model, validate=validate, choose="score")
-    assert validated(log) == [7, 14, 21, 28]  # an equal figure is no better one
-    assert log.summary["best_step"] == 14
+    assert validated(log) == [7, 14, 21, 28, 35]  # an equal figure is no better one
+    assert log.summary["best_step"] == 21
     assert log.summary["valid"] == {"score": 0.5}
-    assert (log.summary["steps"], log.summary["planned_steps"]) == (28, 63)
-    assert not differing(model.values(), kept[1])
-    assert differing(kept[1], kept[3])
+    assert (log.summary["steps"], log.summary["planned_steps"]) == (35, 63)
+    assert not differing(model.values(), kept[2])
+    assert differing(kept[2], kept[4])
 
 
 def test_a_figure_that_is_no_number_is_never_the_best():

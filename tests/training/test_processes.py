@@ -92,6 +92,15 @@ def test_two_processes_make_the_steps_of_one(together, name):
         assert one == pytest.approx(two, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["plain", "odd-batches", "one-left-over"])
+def test_each_process_has_its_share_of_every_batch(together, name):
+    changes, number = SCHEDULES[name]
+    batches = alone(changes, number)[0].rows_seen
+    for rank in (0, 1):
+        shares = [rows[rank::2] for rows in batches if len(rows) > rank]
+        assert made(together, name, rank)[1]["seen"] == shares
+
+
 @pytest.mark.parametrize("name", [*SCHEDULES, "cut"])
 def test_both_processes_hold_the_same(together, name):
     (first, log), (second, other) = made(together, name, 0), made(together, name, 1)

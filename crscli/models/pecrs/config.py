@@ -145,6 +145,8 @@ class PecrsConfig:
     """Points that are computed at once; 0 for all. Changes memory, not the result."""
     learning_rate: float = 3e-5
     """At the end of the warm-up."""
+    embedding_rate: float = 1.0
+    """Share of the learning rate for token embeddings, where they are trained: counted ones should change slowly."""
     warmup: float = 0.1
     """Share of the steps."""
     weight_decay: float = 0.001
@@ -166,7 +168,7 @@ class PecrsConfig:
             for name in names.split():
                 if getattr(self, name) < least:
                     raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        for name in ("learning_rate", "temperature", "rerank_temperature"):
+        for name in ("learning_rate", "embedding_rate", "temperature", "rerank_temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
         if max(self.dropout, self.lora_dropout, self.smoothing, self.warmup) >= 1:

@@ -145,6 +145,8 @@ class PecrsNetwork(nn.Module):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
         names = ("recall", "rerank", "generation")
+        table = backbone.lm.get_input_embeddings().weight
+        self.slower = {n: config.embedding_rate for n, p in self.named_parameters() if p is table}
         self.weights = {n: w for n in names if (w := getattr(config, f"{n}_weight")) > 0}
         self._cached: list[tuple[Tensor, Tensor, Tensor]] = []
         self._cache_age = 0
@@ -373,7 +375,8 @@ class PecrsNetwork(nn.Module):
         if not self.config.lexical:
             return made
         read = torch.arange(embeds.shape[1], device=embeds.device) < at[:, None]
-        share = (hidden.float() @ self.attention).masked_fill(~read, -torch.inf).softmax(1)
+        heard = hidden.float() @ self.attention * self.backbone.width**0.5
+        share = heard.masked_fill(~read, -torch.inf).softmax(1)
         return made + torch.einsum("rt,rtd->rd", share, embeds.float())
 
     @staticmethod
