@@ -51,24 +51,16 @@ class Analyses:
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, predicted: Predictions, recommender: Any, facts: Mapping[str, Any], progress: Progress) -> None:
-        """Analyse one model, which has just been measured."""
+        """Analyse one model, which has just been measured, as far as it fits."""
         for name in self.names:
-            made = _BY_NAME[name](self, predicted, recommender, facts, progress)
-            if made is not None:
+            if _fits(name, type(recommender)):
+                made = _BY_NAME[name](self, predicted, recommender, facts, progress)
                 self.found.setdefault(name, {})[predicted.model] = made
 
     def draw(self, directory: Path) -> dict[str, Any]:
-        """Tables as plain values, and their pictures written into a folder: name -> columns, rows, picture.
-
-        Raises:
-            UsageError: an analysis fits none of the models.
-        """
+        """Tables as plain values, and their pictures written into a folder: name -> columns, rows, picture."""
         drawn = {}
-        for name in self.names:
-            if name not in self.found:
-                raise UsageError(
-                    f"--analyse {name} fits none of these models: {ANALYSES[name]}", "name one, such as pecrs-tiny"
-                )
+        for name in self.found:
             columns, rows = _TABLES[name](self.found[name])
             picture = f"{name}.png"
             _draw(
@@ -87,6 +79,32 @@ class Analyses:
         return evaluation.predict(
             predicted.model, recommender, self.test_set, exclude_mentioned=predicted.exclude_mentioned
         )
+
+
+def refuse_unfit(names: Sequence[str], models: Sequence[type]) -> None:
+    """Refuse an analysis that fits none of the models, before hours were spent on measuring them.
+
+    Args:
+        names: of ANALYSES.
+        models: the classes of those that are analysed.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name in names:
+        if not any(_fits(name, model) for model in models):
+            raise UsageError(
+                f"--analyse {name} fits none of these models: {ANALYSES[name]}", "name one with --model, as pecrs-tiny"
+            )
+
+
+def _fits(name: str, model: type) -> bool:
+    """Whether a model can do what an analysis asks for."""
+    if name == "decoding":
+        return "respond" in model.tasks  # type: ignore[attr-defined]
+    if name == "fields":
+        return hasattr(model, "without_field")
+    return name != "candidates" or hasattr(model.config_class, "candidates")  # type: ignore[attr-defined]
 
 
 def _first_genre(item: Item) -> str:
@@ -141,9 +159,7 @@ def _turns_table(found: Mapping[str, Any]) -> tuple[list[str], Rows]:
 
 def _decoding(
     run: Analyses, predicted: Predictions, recommender: Any, _: Any, progress: Progress
-) -> dict[str, dict[str, float]] | None:
-    if "respond" not in recommender.tasks:
-        return None
+) -> dict[str, dict[str, float]]:
     made = {}
     for decoding in (*TABLE_8, REFERENCE):
         spoken = evaluation.predict(
@@ -175,11 +191,7 @@ def _decoding_table(found: Mapping[str, Any]) -> tuple[list[str], Rows]:
     return ["model", "decoding", *shown], rows
 
 
-def _fields(
-    run: Analyses, predicted: Predictions, recommender: Any, _: Any, progress: Progress
-) -> dict[str, float] | None:
-    if not hasattr(recommender, "without_field"):
-        return None
+def _fields(run: Analyses, predicted: Predictions, recommender: Any, _: Any, progress: Progress) -> dict[str, float]:
     names = recommender.config.fields
     made = {"(none)": run.recall(predicted)}
     whole = recommender.index
@@ -200,9 +212,7 @@ def _fields_table(found: Mapping[str, Any]) -> tuple[list[str], Rows]:
 
 def _candidates(
     run: Analyses, predicted: Predictions, recommender: Any, facts: Mapping[str, Any], progress: Progress
-) -> dict[str, Any] | None:
-    if not hasattr(recommender, "candidates"):
-        return None
+) -> dict[str, Any]:
     usual = recommender.candidates
     made = {}
     for num, many in enumerate(_CANDIDATES):

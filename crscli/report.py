@@ -1,5 +1,6 @@
 """The report of an evaluation: plain values, and the tables made from them. It prints nothing."""
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -91,12 +92,12 @@ def build(
 
 
 def _finite(value: Any) -> Any:
-    """Plain values with null in place of not-a-number, which JSON cannot hold."""
+    """Plain values with null in place of what is no finite number, which JSON cannot hold."""
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(estimate: Estimate) -> dict[str, float | None]:
@@ -150,7 +151,7 @@ def text_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]] |
             continue
         found = model["text"]
         own = [_ratio(found["decision"][how]["f1"]) for how in ("own", "placeholder")]
-        perplexity = "/".join(f"{found['perplexity'][unit]:.2f}" for unit in ("token", "word", "byte"))
+        perplexity = "/".join(_fixed(found["perplexity"][unit], 2) for unit in ("token", "word", "byte"))
         shares = [_ratio(found["names_item"]), _ratio(found["names_ranked_item"])]
         rows.append([name, "as read", *_text_cells(found["readable"]), "/".join(own), perplexity, *shares])
         rows.append(["", "with placeholders", *_text_cells(found["masked"]), "", "", "", ""])
@@ -176,18 +177,17 @@ def text_notes(report: Mapping[str, Any]) -> list[str]:
 
 def _text_cells(figures: Mapping[str, float]) -> list[str]:
     rouge = "/".join(_ratio(figures[f"rouge-{n}"]) for n in ("1", "2", "l"))
-    spread = "/".join(f"{figures[f'distinct-{n}/response']:.2f}" for n in (2, 3, 4))
-    return [
-        rouge,
-        _ratio(figures["bleu"]),
-        spread,
-        _ratio(figures["distinct-2/token"]),
-        f"{figures['words/response']:.1f}",
-    ]
+    spread = "/".join(_fixed(figures[f"distinct-{n}/response"], 2) for n in (2, 3, 4))
+    words = _fixed(figures["words/response"], 1)
+    return [rouge, _ratio(figures["bleu"]), spread, _ratio(figures["distinct-2/token"]), words]
 
 
 def _ratio(value: float | None) -> str:
-    return number(None if value is None or value != value else value, 3)
+    return number(value, 3)
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def subset_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -268,37 +268,58 @@ def _triple(estimates: Mapping[str, Mapping[str, float | None]]) -> str:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The main table, the subsets and the published figures as Markdown."""
-    parts = ["\n".join(caption(report))]
-    spoken = text_table(report) or ([], [])
-    for columns, rows in (main_table(report), subset_table(report), spoken, published_table(report)):
-        if rows:
-            lines = [columns, ["---"] * len(columns), *rows]
-            cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in line] for line in lines]
-            parts.append("\n".join("| " + " | ".join(line) + " |" for line in cells))
-    parts.insert(2, distinct_items(report))
-    return "\n\n".join(parts) + "\n"
+    """The main table, the subsets, the replies, the published figures and the analyses as Markdown."""
+    spoken = text_table(report)
+    parts = [
+        "\n".join(caption(report)), _markdown_table(*main_table(report)), distinct_items(report),
+        _markdown_table(*subset_table(report)),
+        *([_markdown_table(*spoken), "\n".join(text_notes(report))] if spoken else []),
+        _markdown_table(*published_table(report)),
+    ]  # fmt: skip
+    for name, found in report.get("analyses", {}).items():
+        parts += [f"{name}: {found['summary']}", _markdown_table(found["columns"], found["rows"])]
+        parts += [f"![{name}]({found['picture']})"]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Nothing without rows."""
+    lines = [columns, ["---"] * len(columns), *rows] if rows else []
+    cells = [[str(cell).replace("\n", " ").replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
 _LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
 
 
 def latex(report: Mapping[str, Any]) -> str:
-    """The main table as a LaTeX table that needs no package; the best value of a column is bold."""
+    """LaTeX tables that need no package: the main one, its best values bold, then the replies and the analyses."""
     columns, rows = main_table(report, intervals=False)
-    cells = [[cell.replace("\\", "/").translate(_LATEX) for cell in row] for row in rows]
+    cells = _latex_cells(rows)
     for num in range(1, len(columns)):
         values = [float(row[num]) if row[num] != "-" else -1.0 for row in rows]
         for row, value in zip(cells, values, strict=True):
             if value == max(values) and value >= 0:
                 row[num] = rf"\textbf{{{row[num]}}}"
+    tables = [_latex_table(columns, cells, ". ".join(caption(report)))]
+    if spoken := text_table(report):
+        tables.append(_latex_table(spoken[0], _latex_cells(spoken[1]), ". ".join(text_notes(report))))
+    for found in report.get("analyses", {}).values():
+        tables.append(_latex_table(found["columns"], _latex_cells(found["rows"]), found["summary"]))
+    return "\n".join(tables)
+
+
+def _latex_cells(rows: Sequence[Sequence[Any]]) -> list[list[str]]:
+    return [[str(cell).replace("\\", "/").translate(_LATEX) for cell in row] for row in rows]
+
+
+def _latex_table(columns: Sequence[str], cells: Sequence[Sequence[str]], text: str) -> str:
     body = " \\\\\n".join(" & ".join(row) for row in cells)
-    text = ". ".join(caption(report)).translate(_LATEX)
     return (
         "\\begin{table}\n\\centering\n"
         f"\\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}\n\\hline\n"
-        f"{' & '.join(columns)} \\\\\n\\hline\n{body} \\\\\n\\hline\n"
-        f"\\end{{tabular}}\n\\caption{{{text}}}\n\\end{{table}}\n"
+        f"{' & '.join(_latex_cells([columns])[0])} \\\\\n\\hline\n{body} \\\\\n\\hline\n"
+        f"\\end{{tabular}}\n\\caption{{{text.translate(_LATEX)}}}\n\\end{{table}}\n"
     )
 
 

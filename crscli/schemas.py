@@ -63,9 +63,49 @@ _DIALOGUE = _object(
 _ESTIMATE = _object("value low high", value=_SHARE, low=_SHARE, high=_SHARE)
 _FIGURES = _map(_map(_map(_ESTIMATE)))
 
+_NUMBER: dict[str, Any] = {"type": ["number", "null"]}
+_OF_TEXTS = {
+    **_map(_NUMBER),
+    "description": "rouge-1, bleu, bleu-2/order, distinct-2/response, ...; null: none to judge",
+}
+_DECISION = _object("f1 precision recall always", f1=_SHARE, precision=_SHARE, recall=_SHARE, always=_SHARE)
+_DECISIONS = _object(
+    "own placeholder",
+    own={**_DECISION, "description": "whether to recommend, as the model decides"},
+    placeholder={**_DECISION, "description": "whether its text holds a placeholder, as PECRS counts"},
+)
+
+_REPLIES = _object(
+    "decoding readable masked bleu_signature perplexity decision names_item names_ranked_item",
+    decoding={**_TEXT, "description": "as --decoding reads it"},
+    readable={**_OF_TEXTS, "description": "of replies as a person reads them"},
+    masked={**_OF_TEXTS, "description": "the same with placeholders for items and 'A: ' in front"},
+    bleu_signature=_TEXT,
+    perplexity={
+        **_object(
+            "token word byte pecrs tokens", token=_NUMBER, word=_NUMBER, byte=_NUMBER, pecrs=_NUMBER, tokens=_NUMBER
+        ),
+        "description": "of the real responses, masked; null: beyond every number, or nothing to judge",
+    },
+    decision=_DECISIONS,
+    names_item={**_SHARE, "description": "share of replies that name an item"},
+    names_ranked_item={**_SHARE, "description": "share of replies that name the first of their ranking"},
+    oracle={
+        **_object("masked decision", masked=_OF_TEXTS, decision=_DECISIONS),
+        "description": "replies again, told when to recommend; with --oracle",
+    },
+)
+_ANALYSIS = _object(
+    "summary columns rows picture",
+    summary=_TEXT,
+    columns=_TEXTS,
+    rows={"type": "array", "items": {"type": "array", "items": {"type": ["string", "number"]}}},
+    picture={**_TEXT, "description": "a PNG file beside metrics.json"},
+)
+
 _REPORT = _object(
     "schema dataset corpus form protocol models_asked aggregate split counts counts_checked limit exclude_mentioned"
-    " mentions seed models comparisons published",
+    " mentions seed models comparisons published analyses",
     schema={"const": "crs.report/1"},
     dataset=_TEXT,
     corpus=_TEXT,
@@ -75,7 +115,20 @@ _REPORT = _object(
     models_asked={**_TEXTS, "description": "compared with each other and with copy-popularity"},
     aggregate={"enum": ["micro", "row"], "description": "what the main table's figures are means over"},
     split={"enum": ["valid", "test"]},
-    counts={**_map(_COUNT), "description": "dialogues, rows, labels, candidates, labels_outside_candidates, ..."},
+    counts={
+        **_object(
+            "dialogues rows labels named points responses candidates items labels_outside_candidates",
+            dialogues=_COUNT,
+            rows={**_COUNT, "description": "contexts that are ranked for"},
+            labels=_COUNT,
+            named=_COUNT,
+            points=_COUNT,
+            responses={**_COUNT, "description": "turns that are answered, those without a label too"},
+            candidates=_COUNT,
+            items=_COUNT,
+            labels_outside_candidates=_COUNT,
+        )
+    },
     counts_checked={"type": "boolean", "description": "the counts were held against the published ones and are equal"},
     comparable={"type": "boolean", "description": "published figures of the protocol may stand beside these"},
     limit={"type": ["integer", "null"], "description": "not null: only the first rows, comparable to nothing"},
@@ -89,6 +142,12 @@ _REPORT = _object(
             run={"type": ["string", "null"], "description": "null: fitted on the spot"},
             model=_TEXT,
             fitted_on=_TEXTS,
+            max_steps={
+                "type": ["integer", "null"],
+                "description": "not null: trained so long only, comparable to nothing",
+            },
+            settings={"type": "object", "description": "of the run"},
+            text={**_REPLIES, "description": "of models that speak, unless left out with --task rank"},
             figures={**_FIGURES, "description": "micro | row | any -> all | new | repeated -> metric -> estimate"},
             units={**_map(_map(_COUNT)), "description": "how many labels or rows each mean is over"},
             distinct_items={**_map(_COUNT), "description": "different items recommended at top1 and top10"},
@@ -119,6 +178,7 @@ _REPORT = _object(
             r50=_SHARE,
         ),
     },
+    analyses={**_map(_ANALYSIS), "description": "those of --analyse, by name"},
 )
 
 _PROVENANCE = _object(

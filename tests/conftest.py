@@ -68,3 +68,16 @@ def _trained_once(tmp_path_factory, tiny_source) -> Path:
 def tiny_workspace(tmp_path, _trained_once) -> Path:
     """A workspace with the tiny dataset, a run of cooccurrence and its report; the test's own copy."""
     return shutil.copytree(_trained_once, tmp_path / "workspace")
+
+
+@pytest.fixture(scope="session")
+def _neural_once(tmp_path_factory, _trained_once) -> Path:
+    root = shutil.copytree(_trained_once, tmp_path_factory.mktemp("neural") / "workspace")
+    train(Workspace(root), dataset="tiny", model="pecrs-tiny", sets=tiny.small(), device="cpu")
+    return root
+
+
+@pytest.fixture
+def neural_workspace(tmp_path, _neural_once) -> Path:
+    """The same with a run of pecrs-tiny; the test's own copy."""
+    return shutil.copytree(_neural_once, tmp_path / "workspace")

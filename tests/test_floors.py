@@ -31,6 +31,7 @@ FLOORS = {
 
 SAME_FLOOR = {
     ("__main__", "cli"),
+    ("backbone", "backbone"),
     ("cli", "cli"),
     ("datasets", "datasets"),
     ("datasets.sample", "datasets.sample"),
@@ -64,10 +65,12 @@ DOORS = {
     "tmdbv3api": {"metadata.tmdb"},
     "sqlite3": {"metadata.cache"},
     "matplotlib": {"kg.picture", "figures"},
-    "transformers": {"backbone"},
-    "peft": {"backbone"},
-    "tokenizers": {"backbone"},
-    "huggingface_hub": {"backbone"},
+    "transformers": {
+        f"backbone.{name}" for name in ("__init__", "adapters", "checks", "loading", "messages", "shapes", "tokens")
+    },
+    "peft": {"backbone.adapters"},
+    "tokenizers": {"backbone.tokens"},
+    "huggingface_hub": {"backbone.loading"},
     "torch.distributed": {"training.processes"},
     "safetensors": {"training.checkpoints"},
     "faiss": {"index"},

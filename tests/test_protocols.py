@@ -158,6 +158,7 @@ def test_counts_tell_points_named_labels_and_rows():
         "labels": 3,
         "named": 4,
         "points": 5,
+        "responses": 3,
         "candidates": 6,
         "items": 6,
         "labels_outside_candidates": 0,

@@ -515,14 +515,21 @@ def test_among_several_datasets_the_newest_run_of_the_model_decides_then_the_las
     for dataset in ("a", "b", "c"):
         put(workspace.artifact(dataset, "items"))
     assert workspace.choose_dataset()[0] == "c"
-    put(workspace.artifact("a", "models", "ease"))
-    put(workspace.artifact("b", "models", "ease"))
-    put(workspace.artifact("a", "models", "knn"))
+    for dataset, model in (("a", "ease"), ("b", "ease"), ("a", "knn")):
+        put(workspace.artifact(dataset, "models", model), Recipe("train", 1, {"model": model}))
     put(workspace.artifact("c", "items"))
     assert workspace.choose_dataset("ease") == ("b", "it has the newest run of ease")
     assert workspace.choose_dataset("knn") == ("a", "it has the newest run of knn")
     assert workspace.choose_dataset("bm25") == ("c", "the dataset written last")
     assert workspace.choose_dataset() == ("c", "the dataset written last")
+
+
+def test_a_run_of_any_name_counts_for_its_model(tmp_path):
+    workspace = Workspace(tmp_path)
+    put(workspace.artifact("a", "models", "mine"), Recipe("train", 1, {"model": "ease"}))
+    put(workspace.artifact("b", "models", "knn"), Recipe("train", 1, {"model": "knn"}))
+    assert workspace.choose_dataset("ease") == ("a", "it has the newest run of ease")
+    assert workspace.choose_dataset("mine") == ("a", "it has the newest run of mine")
 
 
 def test_a_broken_record_of_another_dataset_does_not_spoil_the_choice(tmp_path):

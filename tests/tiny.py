@@ -55,3 +55,17 @@ def write_lines(path, rows):
 def listing(root):
     """Every path below a folder with its bytes: what changed is seen at once."""
     return {p.relative_to(root).as_posix(): p.read_bytes() if p.is_file() else None for p in sorted(root.rglob("*"))}
+
+
+SMALL = {
+    "backbone": "tiny", "tune": "full", "layers": 1, "width": 32, "heads": 2, "vocabulary": 400, "context_tokens": 64,
+    "turn_tokens": 24, "item_tokens": 24, "negatives": 4, "candidates": 5, "batch_size": 16, "epochs": 6,
+    "learning_rate": 5e-3, "patience": 0,
+}  # fmt: skip
+"""Settings with which a neural model learns the tiny world in a second."""
+SMALL_ENVIRONMENT = {f"CRS_SET_{key.upper()}": str(value) for key, value in SMALL.items()}
+
+
+def small(**changes):
+    """These settings as texts for `sets`, some of them changed."""
+    return tuple(f"{key}={value}" for key, value in {**SMALL, **changes}.items())

@@ -64,7 +64,10 @@ class Run:
     def __init__(self, workspace: Path, as_json: bool, quiet: bool, verbose: int, offline: bool) -> None:
         self.workspace = Workspace(workspace)
         # Of several processes that train together only the first speaks.
-        self.console = Console(as_json=as_json, quiet=quiet or os.environ.get("RANK", "0") != "0", verbose=verbose)
+        is_first = os.environ.get("RANK", "0") == "0"
+        self.console = Console(as_json=as_json, quiet=quiet or not is_first, verbose=verbose)
+        # Results are told once: where crs itself has started the processes, by the one that waits for them.
+        self.tells_results = is_first and not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith("crs-")
         self.offline = offline
         # What a command to type next must repeat.
         is_usual = workspace == _DEFAULTS["workspace"] or "CRS_WORKSPACE" in os.environ

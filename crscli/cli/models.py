@@ -113,6 +113,8 @@ def train(
         seed=seed, force=force, dry_run=dry_run, offline=run.offline, progress=run.console.progress,
         say=run.console.say,
     )  # fmt: skip
+    if not run.tells_results:
+        return
     if run.console.as_json:
         run.console.document(made.__dict__)
         return
@@ -248,7 +250,7 @@ def evaluate(
 
       crs evaluate --model blend --model ease --format latex --json
 
-      crs evaluate --model pecrs-tiny --decoding nucleus:p=0.9 --analyse genre --analyse fields
+      crs evaluate -m pecrs-tiny --decoding nucleus:p=0.9 --analyse genre
     """
     from crscli.steps.evaluate import evaluate as step
 

@@ -3,6 +3,7 @@
 Loaded only where such a model is asked for, since it brings torch.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -146,14 +147,19 @@ def train(work: Work, machine: Machine, afresh: bool, progress: Progress, say: S
     if not is_first():
         fitted()
         return
-    notes = {"device": _named(device), "processes": int(os.environ.get("WORLD_SIZE", "1"))}
+    notes: dict[str, Any] = {"device": _named(device), "processes": int(os.environ.get("WORLD_SIZE", "1"))}
     with workspace.write(work.artifact, work.recipe, notes=notes) as target:
         model = fitted()
+        # Times are no output: the same training again must leave the same bytes.
+        notes["seconds"] = model.log.summary.pop("seconds")
         work.save(model, target, model.log.summary)
         rows = "".join(json.dumps(row) + "\n" for row in model.log.rows)
         (target / "log.jsonl").write_text(rows, encoding="utf-8")
-        curves(model.log.rows, target / "curves.png", title=work.artifact.name, choose=model.log.summary["choose"])
+        chosen_by = model.log.summary["choose"].removeprefix("valid/")
+        curves(model.log.rows, target / "curves.png", title=work.artifact.name, choose=chosen_by)
     shutil.rmtree(directory, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another training may keep its state there
+        directory.parent.rmdir()
 
 
 def _launch(work: Work, machine: Machine, say: Say) -> None:

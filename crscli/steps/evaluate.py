@@ -9,7 +9,7 @@ from typing import Any
 
 from crscli import config as configuration
 from crscli import report, workspace
-from crscli.analyses import ANALYSES
+from crscli.analyses import ANALYSES, refuse_unfit
 from crscli.answers import Speaking
 from crscli.datasets.candidates import read_candidates
 from crscli.decoding import Decoding
@@ -98,6 +98,8 @@ def evaluate(
     )
     names = list(dict.fromkeys([*TRIVIAL, *models]))
     runs = {name: _run_of(workspace_, dataset, name) for name in names}
+    if analyse:
+        refuse_unfit(analyse, [_class_of(name, artifact) for name, artifact in runs.items() if name not in TRIVIAL])
     params = {
         "models": names,
         "asked": list(models),
@@ -168,6 +170,11 @@ def _run_of(workspace_: Workspace, dataset: str, name: str) -> Artifact | None:
             f"{name} was not trained on {dataset}", f"run: crs train --dataset {dataset} --model {name}"
         )
     return artifact
+
+
+def _class_of(name: str, artifact: Artifact | None) -> Any:
+    """The class of a model, or of a run's model."""
+    return model_class(artifact.provenance()["params"]["model"] if artifact else name)
 
 
 def _settings(runs: dict[str, Artifact | None]) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from crscli import workspace
 from crscli.dialogue import cut
 from crscli.errors import ArtifactMissing, UsageError
 from crscli.index import ENGINES, Hnsw, ItemIndex, merge, shard_range
+from crscli.models import model_class
 from crscli.progress import Progress, Say, silent
 from crscli.steps._dataset import DatasetInputs, find_run, load_run, read_dataset
 from crscli.workspace import Artifact, Recipe, Workspace
@@ -97,11 +98,11 @@ def index_items(
     recipe = Recipe("index-items", STEP_FORMAT, params, inputs)
     if not force and artifact.is_current(recipe):
         return _told(ItemIndex.load(artifact.path), artifact, len(parts), "up to date")
+    if not hasattr(model_class(run.provenance()["params"]["model"]), "encode_items"):
+        raise UsageError(f"{model} has no item vectors", "name a model that has, such as pecrs-tiny")
     if dry_run:
         return Indexed(name, artifact.path, len(data.catalogue), 0, engine, "", None, len(parts), "dry run", [*inputs])
     loaded, _ = load_run(workspace_, run, data, device=device, offline=offline, index=False, say=say)
-    if not hasattr(loaded, "encode_items"):
-        raise UsageError(f"{model} has no item vectors", "crs models tells which models have")
     with workspace.write(artifact, recipe) as directory:
         index = _merged(parts, loaded, data) if merged else _encoded(loaded, data, part, progress)
         if engine == "faiss":
@@ -135,13 +136,14 @@ def _encoded(model: Any, data: DatasetInputs, part: tuple[int, int] | None, prog
     ids = data.catalogue.vocabulary.ids
     chosen = shard_range(len(ids), part[0] - 1, part[1]) if part else range(len(ids))
     step = 1024
-    vectors = []
+    vectors = [] if chosen else [model.encode_items(data.catalogue, numbers=range(1))[:0]]  # none, but as wide
     for start in range(chosen.start, chosen.stop, step):
         numbers = range(start, min(start + step, chosen.stop))
         vectors.append(model.encode_items(data.catalogue, numbers=numbers))
         progress("encoding items", numbers.stop - chosen.start, len(chosen))
-    joined = np.concatenate(vectors) if vectors else np.zeros((0, 1), dtype=np.float32)
-    return ItemIndex(joined, tuple(ids[n] for n in chosen), model.item_digest, similarity=model.similarity)
+    return ItemIndex(
+        np.concatenate(vectors), tuple(ids[n] for n in chosen), model.item_digest, similarity=model.similarity
+    )
 
 
 def _parts(workspace_: Workspace, dataset: str, run: str) -> list[Artifact]:

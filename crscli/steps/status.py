@@ -1,6 +1,7 @@
 """status: what the workspace holds, what is stale and why, and which command comes next."""
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -184,7 +185,8 @@ def _train_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
     usual = configuration.describe(
         configuration.resolve(model_class(model).config_class, MODELS[model].preset, environment={})
     )
-    options += [f"--set {key}={value}" for key, value in params["settings"].items() if usual.get(key) != value]
+    changed = {key: value for key, value in params["settings"].items() if usual.get(key) != value}
+    options += [f"--set {shlex.quote(f'{key}={value}')}" for key, value in changed.items()]
     options += ["--refit" if params["refit"] else "--no-refit"]
     options += [f"--kg {params['kg']}"] if params.get("kg") else []
     options += [f"--max-steps {params['max_steps']}"] if params.get("max_steps") else []
@@ -200,7 +202,7 @@ def _evaluate_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
     options += [f"--protocol {params['protocol']}"]
     options += [f"--split {params['split']}"] if params["split"] != "test" else []
     options += ["--exclude-mentioned"] if params["exclude_mentioned"] else []
-    options += [f"--candidates {params['candidates_file']}"] if params["candidates_file"] else []
+    options += [f"--candidates {shlex.quote(params['candidates_file'])}"] if params["candidates_file"] else []
     options += [f"--limit {params['limit']}"] if params["limit"] else []
     options += [f"--format {name}" for name in params["formats"]]
     options += [f"--draws {params['draws']}"] if params["draws"] != 1000 else []

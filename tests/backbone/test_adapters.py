@@ -4,7 +4,8 @@ import transformers
 from backbones import DECODERS, ENCODERS, close, folder_of, load, saved, tokens
 from torch import nn
 
-from crscli.backbone import Adapter, Backbone, FusedQueryValueLora
+from crscli.backbone import Adapter, Backbone
+from crscli.backbone.adapters import FusedQueryValueLora
 from crscli.errors import UsageError
 
 # ---- what is trained ------------------------------------------------------------------------------------------------

@@ -18,8 +18,7 @@ from backbones import (
     tokens,
 )
 
-from crscli import backbone as module
-from crscli.backbone import Adapter, Shape
+from crscli.backbone import Adapter, Shape, loading, shapes
 from crscli.errors import ArtifactMissing, ConfigError, SourceError, UsageError
 
 # ---- folders --------------------------------------------------------------------------------------------------------
@@ -72,6 +71,18 @@ def test_roberta_counts_positions_from_its_padding_on(tmp_path, built):
     with torch.no_grad():
         expected = roberta.lm(input_ids=ids).last_hidden_state
         assert close(roberta.encode(roberta.embed(ids))[0], expected)
+
+
+@torch.no_grad()
+def test_a_decoder_that_counts_from_its_padding_on_is_continued_in_its_places(tmp_path, built):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    places = {"max_position_embeddings": 34, "pad_token_id": 1, "initializer_range": 0.5}
+    config = transformers.RobertaConfig(vocab_size=400, is_decoder=True, **places, **sizes)
+    roberta = load(folder_of(transformers.RobertaForCausalLM(config), tmp_path / "roberta", built["tiny"]))
+    embeds = roberta.embed(tokens(1, 6))
+    _, prefix = roberta.encode(embeds[:, :5], lengths=torch.tensor([5]))
+    whole = roberta.logits(roberta.encode(embeds)[0])
+    assert close(roberta.continuation(prefix).advance(tokens(1, 6)[:, 5]), whole[:, 5])
 
 
 def test_the_pooler_of_an_encoder_is_neither_needed_nor_kept(tmp_path, built):
@@ -135,7 +146,7 @@ def test_a_damaged_folder_is_refused(copied, file, damage):
 
 
 def test_a_model_that_lacks_a_weight_is_refused(copied):
-    from_file = module.AutoModelForCausalLM.from_pretrained(copied)
+    from_file = transformers.AutoModelForCausalLM.from_pretrained(copied)
     weights = {n: p for n, p in from_file.state_dict().items() if "h.1.mlp" not in n}
     from_file.save_pretrained(copied, state_dict=weights)
     refused(copied, ConfigError, r"lacks 4 of its model's weights, such as transformer\.h\.1\.mlp")
@@ -189,7 +200,7 @@ def test_unknown_names_are_refused():
 
 
 def test_a_known_shape_is_built_without_a_download(monkeypatch):
-    monkeypatch.setitem(module._SHAPES, "gpt2", {**module._SHAPES["gpt2"], "layers": 1, "width": 24, "vocabulary": 300})
+    monkeypatch.setitem(shapes.KNOWN, "gpt2", Shape(layers=1, width=24, heads=12, vocabulary=300))
     backbone = load("random:gpt2")
     assert (backbone.vocabulary, backbone.width, backbone.positions) == (300, 24, 64)
     assert len(backbone.lm.transformer.h) == 1
@@ -205,9 +216,10 @@ def test_the_shape_of_a_folder_is_built_with_random_weights(copied):
 
 
 def test_known_shapes_are_those_of_the_published_models():
-    small, medium = module._SHAPES["gpt2"], module._SHAPES["gpt2-medium"]
-    assert (small["layers"], small["width"], small["heads"], small["vocabulary"]) == (12, 768, 12, 50257)
-    assert (medium["layers"], medium["width"], medium["heads"]) == (24, 1024, 16)
+    for small in ("gpt2", "microsoft/DialoGPT-small"):
+        assert shapes.KNOWN[small] == Shape(layers=12, width=768, heads=12, vocabulary=50257, positions=1024)
+    for medium in ("gpt2-medium", "microsoft/DialoGPT-medium"):
+        assert shapes.KNOWN[medium] == Shape(layers=24, width=1024, heads=16, vocabulary=50257, positions=1024)
 
 
 # ---- the hub --------------------------------------------------------------------------------------------------------
@@ -230,7 +242,7 @@ def test_a_model_of_the_hub_is_read_from_its_folder(monkeypatch, folder):
         asked.append((hub_id, options["revision"], options["local_files_only"]))
         return str(folder)
 
-    monkeypatch.setattr(module, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(loading, "snapshot_download", snapshot_download)
     backbone = load("some/model@v2")
     load("model", offline=True)
     assert asked == [("some/model", "v2", False), ("model", None, True)]

@@ -82,6 +82,17 @@ def test_a_model_with_its_own_idea_of_arguments_is_found_out(monkeypatch):
     fails(backbone, "self-check: no such argument$")
 
 
+def test_a_model_that_gives_no_numbers_beside_padding_is_found_out(monkeypatch):
+    backbone = load("tiny")
+
+    def damaging(arguments):
+        padded = arguments["inputs_embeds"].shape[1] > 8
+        return {**arguments, "inputs_embeds": arguments["inputs_embeds"] * (torch.nan if padded else 1)}
+
+    change_forward(backbone, damaging, monkeypatch)
+    fails(backbone, "padding changes its result")
+
+
 def test_weights_that_are_not_finite_are_found_out(copied):
     lm = transformers.AutoModelForCausalLM.from_pretrained(copied)
     nn.init.constant_(lm.transformer.h[1].mlp.c_fc.bias, torch.nan)

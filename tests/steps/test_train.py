@@ -90,8 +90,8 @@ def test_a_run_is_found_by_its_name_else_the_newest_of_its_model(workspace):
 def test_a_loaded_run_ranks_like_the_fitted_model(workspace):
     data = read_dataset(workspace, "tiny")
     fit(workspace, sets=("ridge=5",))
-    loaded, record = load_run(find_run(workspace, "tiny", "ease"), data)
-    again, _ = load_run(find_run(workspace, "tiny", "ease"), data)
+    loaded, record = load_run(workspace, find_run(workspace, "tiny", "ease"), data)
+    again, _ = load_run(workspace, find_run(workspace, "tiny", "ease"), data)
     assert record["settings"]["ridge"] == 5.0
     assert loaded.catalogue is data.catalogue
     assert np.array_equal(loaded.signal.weights, again.signal.weights)
@@ -111,7 +111,7 @@ def test_blend_keeps_the_graph_it_was_trained_with(workspace):
     made = train(workspace, dataset="tiny", model="blend", kg="metadata", run="with-graph")
     data = read_dataset(workspace, "tiny")
     run = find_run(workspace, "tiny", "with-graph")
-    recommender, _ = load_run(run, data)
+    recommender, _ = load_run(workspace, run, data)
     graph = recommender.signals.content.graph
     assert graph.shape[0] == len(data.catalogue)
     assert graph.sum() == len(data.catalogue)  # each of the tiny films has a genre, and nothing else

@@ -91,7 +91,8 @@ class Pecrs:
                 config.lora_dropout,
                 config.lora_targets,
             ),
-            shape=Shape(config.layers, config.width, config.heads, config.vocabulary),
+            # Counted embeddings make common words short: a head that shared them could hardly say one.
+            shape=Shape(config.layers, config.width, config.heads, config.vocabulary, tied=not config.lexical),
             corpus=corpus,
             tokenizer=tokenizer,
             positions=max(config.context_tokens + config.turn_tokens + 8, config.item_tokens),

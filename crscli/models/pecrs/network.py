@@ -266,7 +266,8 @@ class PecrsNetwork(nn.Module):
         """
         number, size = len(self.texts), self.config.negatives
         if size == 0:
-            return Drawn(np.zeros((1, 0), dtype=np.int64), np.zeros((1, 0), dtype=np.int64))
+            every = np.arange(number, dtype=np.int64)[None]  # a row's own target among them is not counted twice
+            return Drawn(every, every)
         targets = {p.target for p in examples if p.target >= 0}
         allowed = np.array([n for n in range(number) if n not in targets], dtype=np.int64)
         rows = 1 if self.config.share_batch else len(examples)
@@ -365,6 +366,7 @@ class PecrsNetwork(nn.Module):
             if self.config.rerank_residual:
                 similar = self._similarities(queries, vectors, batch.others, batch.targets)
                 scores = scores + similar.detach() / self.config.temperature
+            scores = self._once(scores, batch.others, batch.targets)
             scores = scores / self.config.rerank_temperature
             made["rerank"] = F.cross_entropy(scores, self._last(scores), reduction="sum")
         return {name: made[name] for name in self.weights}
@@ -399,7 +401,14 @@ class PecrsNetwork(nn.Module):
         else:
             others = torch.einsum("rd,rmd->rm", left, right[negatives])
         both = torch.cat([others, own], dim=1)
-        return -torch.sqrt((2 - 2 * both).clamp(min=1e-6)) if self.config.similarity == "angular" else both
+        made = -torch.sqrt((2 - 2 * both).clamp(min=1e-6)) if self.config.similarity == "angular" else both
+        return self._once(made, negatives, targets)
+
+    @staticmethod
+    def _once(scores: Tensor, negatives: Tensor, targets: Tensor) -> Tensor:
+        """Scores (R, M + 1) in which a row's target, which stands last, counts for nothing among its negatives."""
+        twice = F.pad(negatives == targets[:, None], (0, 1))
+        return scores.masked_fill(twice, -torch.inf)
 
     def _comparable(self, vectors: Tensor) -> Tensor:
         """Vectors whose inner product orders as the similarity does."""

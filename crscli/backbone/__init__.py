@@ -1,0 +1,362 @@
+"""Tokenizer, language model and adapter behind one interface: embed, encode, continue, give logits.
+
+The package is the door to transformers, peft and the model hub. Padding, positions and masks are explicit, so that
+left, right and no padding agree and a row never depends on its batch mates. Knows nothing about dialogues, items or
+training.
+"""
+
+import contextlib
+import hashlib
+import inspect
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import DynamicCache
+
+from crscli.backbone.adapters import Adapter, adapt
+from crscli.backbone.attention import Prefix, counted_positions, right_padded, seen_tokens
+from crscli.backbone.checks import check_reading
+from crscli.backbone.devices import pick_device, precision
+from crscli.backbone.loading import load_model
+from crscli.backbone.shapes import Shape, is_random
+from crscli.backbone.tokens import unspoken_tokens
+from crscli.errors import ArtifactMissing, ConfigError
+
+__all__ = ["Adapter", "Backbone", "Continuation", "Prefix", "Shape", "pick_device"]
+
+
+class Backbone(nn.Module):
+    """A language model with its tokenizer.
+
+    Ids 0..V-1 are the model's own, V..V+S-1 the special tokens; ids from V + S on are vectors that the caller gives.
+    Special tokens are not known to the tokenizer: no text can spell one.
+    """
+
+    def __init__(self, lm: Any, tokenizer: Any, name: str, *, specials: Sequence[str] = (), revision: str = "") -> None:
+        """Wrap a transformers model; `load` is the usual way."""
+        super().__init__()
+        self.lm = lm
+        self.tokenizer = tokenizer
+        self.name = name
+        self.revision = revision
+        self.specials = tuple(specials)
+        self.is_decoder = lm.get_output_embeddings() is not None
+        table = lm.get_input_embeddings().weight
+        self.vocabulary, self.width = table.shape
+        # RoBERTa counts positions from its padding index on.
+        embeddings = getattr(lm.base_model, "embeddings", None)
+        padding = getattr(embeddings, "padding_idx", None)
+        self._first_position = 0 if padding is None else int(padding) + 1
+        self.positions = int(getattr(lm.config, "max_position_embeddings", 0) or 1 << 30) - self._first_position
+        # Explicit masks know no sliding window: within it, the model needs none.
+        self.positions = min(self.positions, getattr(lm.config, "sliding_window", None) or self.positions)
+        self.special_rows = nn.Parameter(table.mean(0).repeat(len(self.specials), 1).detach().clone().float())
+        self.fingerprint = _fingerprint(lm)
+        # transformers 5.24 renamed the argument; under the old name it warns, under a wrong one it is silent.
+        parameters = inspect.signature(lm.base_model.forward).parameters
+        self._cache_argument = "cache" if "cache" in parameters else "past_key_values"
+
+    # ---- building ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        specials: Sequence[str] = (),
+        adapter: Adapter | None = None,
+        shape: Shape | None = None,
+        corpus: Iterable[str] = (),
+        tokenizer: Path | None = None,
+        positions: int = 0,
+        encoder: bool = False,
+        dropout: float | None = None,
+        offline: bool = False,
+        seed: int = 0,
+    ) -> Self:
+        """Load a pretrained model, or build one with random weights.
+
+        Args:
+            name: "tiny" or "tiny:TYPE" (gpt2, llama, mistral, qwen2, bert, roberta) of the given shape; "random:NAME"
+                a known model's shape, or a local folder's, with random weights; else a local folder or a hub id,
+                "id@revision" for one revision.
+            specials: names of special tokens; each gets a trainable row.
+            adapter: what is trained; LoRA by default.
+            shape: of "tiny".
+            corpus: texts on which a byte-level BPE is trained for random weights.
+            tokenizer: a saved tokenizer's folder, instead of training one.
+            positions: how many the longest sequence needs.
+            encoder: load an encoder (bidirectional) instead of a decoder.
+            dropout: everywhere in the model while training; the model's own by default.
+            offline: look for hub ids in the local cache alone.
+            seed: of random weights.
+
+        Raises:
+            SourceError: the hub cannot be reached.
+            ConfigError: the folder lacks a tokenizer or weights, or the model is of the wrong kind, has too few
+                positions or rows, or fails `check`.
+            UsageError: an unknown name, or LoRA targets that are no linear layers of the model.
+            ArtifactMissing: the saved tokenizer cannot be read.
+        """
+        with _seeded(seed):
+            lm, tok, revision = load_model(
+                name,
+                shape=shape or Shape(),
+                corpus=corpus,
+                tokenizer=tokenizer,
+                encoder=encoder,
+                dropout=dropout,
+                offline=offline,
+            )
+        backbone = cls(lm, tok, name, specials=specials, revision=revision)
+        if positions > backbone.positions:
+            raise ConfigError(
+                f"backbone {name} has {backbone.positions} positions, {positions} are needed",
+                "lower context_tokens and response_tokens, or take a backbone with more positions",
+            )
+        backbone.check()
+        with _seeded(seed + 1):
+            adapt(lm, adapter or Adapter())
+        return backbone
+
+    def check(self) -> None:
+        """Find the failures that a model or a library version commits in silence, as `checks` describes them.
+
+        Raises:
+            ConfigError: there is one; the message says which.
+        """
+        was_training = self.training
+        self.eval()
+        try:
+            check_reading(self)
+        finally:
+            self.train(was_training)
+
+    @torch.no_grad()
+    def put_embeddings(self, table: Tensor) -> None:
+        """Begin with these token embeddings (V, D), scaled to the length that the model's own have."""
+        own = self.lm.get_input_embeddings().weight
+        length = own.norm(dim=1).mean()
+        own.copy_(table * (length / table.norm(dim=1).mean()).item())
+
+    # ---- identity ---------------------------------------------------------------------------------------------
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it began with random weights."""
+        return is_random(self.name)
+
+    def save_tokenizer(self, directory: Path) -> None:
+        """Write the tokenizer's files into a folder."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save_pretrained(str(directory))
+
+    def describe(self) -> dict[str, Any]:
+        """What a saved model must be loaded with again."""
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "type": self.lm.config.model_type,
+            "vocabulary": self.vocabulary,
+            "specials": list(self.specials),
+            "fingerprint": self.fingerprint,
+        }
+
+    def require(self, record: dict[str, Any], place: str, hint: str) -> None:
+        """Refuse weights that were trained on another backbone.
+
+        Raises:
+            ArtifactMissing: `record`, from `describe` of the other, differs.
+        """
+        own = self.describe()
+        changed = [k for k in ("type", "vocabulary", "specials", "fingerprint") if own[k] != record.get(k)]
+        if changed:
+            what = ", ".join(f"{k} {str(record.get(k))[:24]!r} -> {str(own[k])[:24]!r}" for k in changed)
+            raise ArtifactMissing(f"{place} was trained on another backbone than {self.name} is now: {what}", hint)
+
+    # ---- text -------------------------------------------------------------------------------------------------
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without begin and end tokens; a text that spells a token of the model stays text."""
+        if not texts:
+            return []
+        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # lone surrogates
+        # Not verbose: it would warn of texts longer than the model's positions, which the caller cuts.
+        return self.tokenizer(
+            clean, add_special_tokens=False, return_attention_mask=False, split_special_tokens=True, verbose=False
+        )["input_ids"]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of token ids; special tokens by their name, the model's own (end of text) left out."""
+        names = dict(enumerate(self.specials, start=self.vocabulary))
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        return "".join(
+            self.tokenizer.decode(list(run), **options) if is_own else "".join(names.get(i, "") for i in run)
+            for is_own, run in itertools.groupby(map(int, ids), key=lambda i: i < self.vocabulary)
+        )
+
+    def special(self, name: str) -> int:
+        """The id of a special token."""
+        return self.vocabulary + self.specials.index(name)
+
+    @property
+    def unspoken(self) -> list[int]:
+        """Ids that no text uses: rows beyond the tokenizer, and its own special tokens."""
+        return unspoken_tokens(self.tokenizer, self.vocabulary)
+
+    # ---- tensors ----------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.special_rows.device
+
+    def on(self, device: str) -> Self:
+        """Move to a device; there frozen weights are held in bf16 (on a GPU), trained ones in fp32."""
+        self.to(device)
+        if self.device.type == "cuda":
+            for parameter in self.lm.parameters():
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(torch.bfloat16)
+        return self
+
+    @property
+    def position_table(self) -> Tensor | None:
+        """Learned absolute positions (P, D) that the model adds to its input; None where it has none."""
+        return next((m.weight for n, m in self.lm.named_modules() if n.endswith("wpe")), None)
+
+    def embed(self, ids: Tensor, extra: Tensor | None = None) -> Tensor:
+        """Input vectors of tokens by one look-up.
+
+        Args:
+            ids: (...,) int64; own tokens, special tokens, then rows of `extra`.
+            extra: (X, D) vectors that ids from V + S on stand for.
+
+        Returns:
+            (..., D)
+        """
+        table = self.lm.get_input_embeddings().weight
+        vectors = F.embedding(ids.clamp(max=self.vocabulary - 1), table)
+        rows = self.special_rows if extra is None else torch.cat([self.special_rows, extra.to(self.special_rows.dtype)])
+        own = ids < self.vocabulary
+        if not len(rows) or bool(own.all()):
+            return vectors
+        others = F.embedding((ids - self.vocabulary).clamp(min=0), rows).to(vectors.dtype)
+        return torch.where(own[..., None], vectors, others)
+
+    def encode(
+        self,
+        embeds: Tensor,
+        *,
+        mask: Tensor | None = None,
+        prefix: Prefix | None = None,
+        visible: Tensor | None = None,
+        positions: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Prefix | None]:
+        """Hidden states after the last layer's norm, without the vocabulary head.
+
+        Args:
+            embeds: (B, T, D) input vectors.
+            mask: (B, T) bool, real tokens; may be left out where padding stands to the right of a causal model.
+            prefix: what stands before these tokens.
+            visible: (T, T) or (B, T, T) bool, which of these tokens see which; causal by default. The prefix is seen.
+            positions: (B, T) of each token; counted over the real ones by default.
+            lengths: (B,) real tokens of each row, padded to the right; asks for the keys and values.
+
+        Returns:
+            (B, T, D), and with `lengths` the keys and values of the prefix and these tokens.
+        """
+        seen = None
+        # Positions without a mask would be taken for several sequences packed into one.
+        if not self.is_decoder or any(given is not None for given in (mask, prefix, visible, positions)):
+            if mask is None:
+                mask = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+            seen = seen_tokens(mask, prefix, visible, causal=self.is_decoder)
+            positions = counted_positions(mask, prefix) if positions is None else positions
+        cache: Any = None
+        if prefix is not None or lengths is not None:
+            cache = DynamicCache(None if prefix is None else prefix.layers)
+        hidden = self._read(embeds, seen, positions, cache)
+        if lengths is None:
+            return hidden, None
+        real = right_padded(lengths, embeds.shape[1])
+        if prefix is not None:
+            real, lengths = torch.cat([prefix.mask, real], dim=1), prefix.lengths + lengths
+        return hidden, Prefix([(layer.keys, layer.values) for layer in cache.layers], real, lengths)
+
+    def _read(
+        self, embeds: Tensor, seen: Tensor | None, positions: Tensor | None, cache: DynamicCache | None
+    ) -> Tensor:
+        """Hidden states (B, T, D) of vectors that attend to `seen` (B, T, P + T); the cache grows by them."""
+        arguments: dict[str, Any] = {}
+        if seen is not None:
+            arguments["attention_mask"] = seen[:, None]
+        if positions is not None:
+            arguments["position_ids"] = positions + self._first_position
+        if cache is not None:
+            arguments[self._cache_argument] = cache
+        if self.is_decoder:
+            arguments["use_cache"] = cache is not None
+        with precision(self.device):
+            return self.lm.base_model(inputs_embeds=embeds, **arguments).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of the next token: (..., V + S) of hidden states (..., D)."""
+        head = self.lm.get_output_embeddings()
+        with precision(self.device):
+            own = head(hidden)
+            rows = F.linear(hidden.to(self.special_rows.dtype), self.special_rows)
+        return torch.cat([own, rows.to(own.dtype)], dim=-1).float()
+
+    def continuation(self, prefix: Prefix) -> "Continuation":
+        """The state that decoding advances."""
+        return Continuation(self, prefix)
+
+
+class Continuation:
+    """Rows that are being continued token by token: the state that `generation.decode` advances."""
+
+    def __init__(self, backbone: Backbone, prefix: Prefix) -> None:
+        self._backbone = backbone
+        self._cache = DynamicCache(prefix.layers)
+        self._mask = prefix.mask
+        self._lengths = prefix.lengths
+
+    def advance(self, token_ids: Tensor) -> Tensor:
+        """Append a token to each row: (R,) -> logits of the next (R, V + S)."""
+        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
+        embeds = self._backbone.embed(token_ids[:, None])
+        hidden = self._backbone._read(embeds, self._mask[:, None], self._lengths[:, None], self._cache)
+        self._lengths = self._lengths + 1
+        return self._backbone.logits(hidden[:, -1])
+
+    def select(self, rows: Tensor) -> None:
+        """Keep, repeat or reorder rows."""
+        self._cache.batch_select_indices(rows)
+        self._mask, self._lengths = self._mask[rows], self._lengths[rows]
+
+
+def _fingerprint(lm: nn.Module) -> str:
+    """A digest of names, shapes and samples of all weights: other weights have another one."""
+    digest = hashlib.sha256()
+    with torch.no_grad():
+        for name, parameter in lm.named_parameters():
+            flat = parameter.detach().reshape(-1)
+            sample = flat[:: max(1, len(flat) // 64)][:64].float().cpu().numpy()
+            digest.update(json.dumps([name, list(parameter.shape)]).encode() + sample.tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Random numbers of a seed inside, untouched ones outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,89 @@
+"""Sizes and configurations of models with random weights. Knows nothing about weights and texts."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from crscli.backbone.messages import retold
+from crscli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a backbone that is built with random weights; `tied`: its vocabulary head may be its token embeddings."""
+
+    layers: int = 2
+    width: int = 64
+    heads: int = 2
+    vocabulary: int = 8192
+    positions: int = 1024
+    tied: bool = True
+
+
+_SMALL, _MEDIUM = Shape(12, 768, 12, 50_257), Shape(24, 1024, 16, 50_257)
+KNOWN = {
+    "gpt2": _SMALL,
+    "gpt2-medium": _MEDIUM,
+    "microsoft/DialoGPT-small": _SMALL,
+    "microsoft/DialoGPT-medium": _MEDIUM,
+}
+"""Models of GPT-2's type that `random:NAME` can build without a download."""
+_TINY = ("gpt2", "llama", "mistral", "qwen2", "bert", "roberta")
+
+
+def is_random(name: str) -> bool:
+    """Whether a backbone of this name begins with random weights."""
+    return name.split(":")[0] in ("tiny", "random")
+
+
+def random_config(name: str, shape: Shape, *, encoder: bool) -> Any:
+    """The configuration of "tiny", "tiny:TYPE" or "random:NAME".
+
+    Args:
+        name: of the backbone.
+        shape: of "tiny"; of a known model only its positions and whether it is tied are taken, of a folder's nothing.
+        encoder: whether "tiny" alone means an encoder.
+
+    Raises:
+        UsageError: an unknown name.
+        ConfigError: the folder has no configuration.
+    """
+    kind, _, which = name.partition(":")
+    if kind == "tiny":
+        which = which or ("roberta" if encoder else "gpt2")
+        if which not in _TINY:
+            raise UsageError(f"backbone tiny:{which} is not known", f"known: {', '.join(f'tiny:{t}' for t in _TINY)}")
+        config = _config(which, shape)
+    elif which in KNOWN:
+        config = _config("gpt2", replace(KNOWN[which], positions=shape.positions, tied=shape.tied))
+    elif Path(which).expanduser().is_dir():
+        with retold(f"{which} holds no shape", "it needs a config.json"):
+            config = AutoConfig.from_pretrained(str(Path(which).expanduser()), trust_remote_code=False)
+    else:
+        raise UsageError(f"the shape of {which!r} is not known", f"known: {', '.join(KNOWN)}, or a local folder")
+    # The tokenizer that is trained for random weights has no such tokens.
+    config.bos_token_id = config.eos_token_id = config.pad_token_id = None
+    return config
+
+
+def _config(model_type: str, shape: Shape) -> Any:
+    sizes = {
+        "vocab_size": shape.vocabulary,
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "max_position_embeddings": shape.positions,
+        # GPT-2's .02 at width 768, kept in proportion: at small widths .02 leaves attention without a voice.
+        "initializer_range": 0.02 * (768 / shape.width) ** 0.5,
+    }
+    if not shape.tied:
+        sizes |= {"tie_word_embeddings": False}
+    if model_type != "gpt2":
+        sizes |= {"intermediate_size": 4 * shape.width}
+    if model_type in ("llama", "mistral", "qwen2"):
+        sizes |= {"num_key_value_heads": max(1, shape.heads // 2)}
+    if model_type == "roberta":
+        sizes |= {"type_vocab_size": 1}
+    return AutoConfig.for_model(model_type, **sizes)
