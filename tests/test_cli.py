@@ -25,8 +25,8 @@ from crscli.workspace import Workspace
 
 COMMANDS = {command.name: command.callback for command in cli.app.registered_commands}
 STEPS = (
-    "fetch-dataset", "fetch-metadata", "link-entities", "build-kg", "train", "index-items", "evaluate", "status", "demo",
-    "doctor",
+    "fetch-dataset", "fetch-metadata", "link-entities", "build-kg", "train", "index-items", "evaluate", "status",
+    "demo", "doctor",
 )  # fmt: skip
 WITH_EXAMPLES = STEPS[:7]
 OF_SHOW = {"show", "picture"}

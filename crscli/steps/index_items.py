@@ -17,6 +17,8 @@ from crscli.steps._dataset import DatasetInputs, find_run, load_run, read_datase
 from crscli.workspace import Artifact, Recipe, Workspace
 
 STEP_FORMAT = 1
+_BLOCK = 256
+"""Items that are encoded together."""
 _QUERIES = 500
 """Contexts of valid (else train) that an approximate engine is measured with."""
 
@@ -132,15 +134,20 @@ def _parsed(shard: str | None) -> tuple[int, int] | None:
 
 
 def _encoded(model: Any, data: DatasetInputs, part: tuple[int, int] | None, progress: Progress) -> ItemIndex:
-    """Vectors of all items, or of one part of them."""
+    """Vectors of all items, or of one part of them.
+
+    Items are encoded in blocks that are the same whatever the part, and cut to it: products of matrices differ in
+    their last bits from batch to batch, and the parts together shall be the whole.
+    """
     ids = data.catalogue.vocabulary.ids
     chosen = shard_range(len(ids), part[0] - 1, part[1]) if part else range(len(ids))
-    step = 1024
-    vectors = [] if chosen else [model.encode_items(data.catalogue, numbers=range(1))[:0]]  # none, but as wide
-    for start in range(chosen.start, chosen.stop, step):
-        numbers = range(start, min(start + step, chosen.stop))
-        vectors.append(model.encode_items(data.catalogue, numbers=numbers))
-        progress("encoding items", numbers.stop - chosen.start, len(chosen))
+    vectors = []
+    first = min(chosen.start, max(0, len(ids) - 1))  # a part without items has the width of one that has some
+    for start in range(first // _BLOCK * _BLOCK, max(chosen.stop, 1), _BLOCK):
+        block = range(start, min(start + _BLOCK, len(ids)))
+        encoded = model.encode_items(data.catalogue, numbers=block)
+        vectors.append(encoded[max(chosen.start - start, 0) : max(chosen.stop - start, 0)])
+        progress("encoding items", min(block.stop, chosen.stop) - chosen.start, len(chosen))
     return ItemIndex(
         np.concatenate(vectors), tuple(ids[n] for n in chosen), model.item_digest, similarity=model.similarity
     )

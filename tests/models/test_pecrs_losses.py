@@ -259,6 +259,8 @@ SWITCHES = {
     "no target without item": {"no_item_target": False},
     "cached items": {"item_cache": 1},
     "whole catalogue": {"item_cache": 1, "negatives": 0},
+    "whole catalogue, each other": {"item_cache": 1, "negatives": 0, "candidates_see": "each-other"},
+    "whole catalogue, residual": {"item_cache": 1, "negatives": 0, "lexical": True, "rerank_residual": True},
     "items teach the backbone": {"item_gradient": True},
     "all weights": {"tune": "full"},
     "lexical": {"lexical": True, "rerank_residual": True, "temperature": 0.5},

@@ -4,7 +4,6 @@ from crscli.steps._dataset import read_dataset
 from crscli.steps.demo import SAID, demo
 from crscli.workspace import KINDS, Workspace
 
-
 SMALLER = {
     "layers": 1, "width": 16, "vocabulary": 500, "context_tokens": 48, "turn_tokens": 16, "item_tokens": 8,
     "candidates": 20, "batch_size": 128, "patience": 1,

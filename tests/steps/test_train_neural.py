@@ -89,10 +89,10 @@ def test_the_curves_mark_the_step_that_was_chosen(workspace, monkeypatch):
 def test_a_second_run_is_up_to_date_and_other_settings_are_refused(workspace):
     before = tiny.listing(workspace.root)
     assert fit(workspace).status == "up to date"
-    with pytest.raises(UsageError, match="exists with other settings .width 32 -> 16, seed 0 -> 3.") as caught:
+    with pytest.raises(UsageError, match=r"exists with other settings \(width 32 -> 16, seed 0 -> 3\)") as caught:
         fit(workspace, sets=tiny.small(width=16), seed=3)
     assert (caught.value.exit_code, "--force" in caught.value.hint) == (2, True)
-    with pytest.raises(UsageError, match="other settings .max_steps."):
+    with pytest.raises(UsageError, match=r"other settings \(max_steps\)"):
         fit(workspace, max_steps=3)
     assert tiny.listing(workspace.root) == before
 
@@ -188,18 +188,17 @@ def saved_backbone(tmp_path_factory):
     """A small GPT-2 in a folder, as save_pretrained makes it; not to be changed."""
     folder = tmp_path_factory.mktemp("backbone") / "gpt2"
     shape = Shape(layers=1, width=32, heads=2, vocabulary=300, positions=128)
-    made = Backbone.load("tiny", shape=shape, corpus=["Then watch Alder. What about Birch?"] * 9, adapter=Adapter("none"))
+    corpus = ["Then watch Alder. What about Birch?"] * 9
+    made = Backbone.load("tiny", shape=shape, corpus=corpus, adapter=Adapter("none"))
     made.lm.save_pretrained(folder)
     made.save_tokenizer(folder)
     return folder
 
 
 def test_a_backbone_in_a_folder_is_adapted_and_named_in_the_run(workspace, saved_backbone):
-    told = CliRunner().invoke(
-        app,
-        ["train", "-m", "pecrs-small", "--backbone", str(saved_backbone), "-w", str(workspace.root), "--device", "cpu",
-         *(f"--set={key}={value}" for key, value in tiny.SMALL.items() if key not in ("backbone", "tune")), "--offline"],
-    )  # fmt: skip
+    given = ["--backbone", str(saved_backbone), "--device", "cpu", "--offline", "-w", str(workspace.root)]
+    given += [f"--set={key}={value}" for key, value in tiny.SMALL.items() if key not in ("backbone", "tune")]
+    told = CliRunner().invoke(app, ["train", "-m", "pecrs-small", *given])
     assert told.exit_code == 0, told.output
     folder = workspace.artifact("tiny", "models", "pecrs-small").open()
     assert json.loads((folder / "config.json").read_text())["settings"]["backbone"] == str(saved_backbone)
@@ -248,8 +247,10 @@ def test_the_command_shows_the_plan(workspace):
         env=tiny.SMALL_ENVIRONMENT,
     )  # fmt: skip
     assert told.exit_code == 0, told.output
-    for name in ("parameters", "of them trained", "points", "steps", "device", "memory, estimated", "memory, of the probe",
-                 "a step, longest points", "all steps at most", "learning_rate"):  # fmt: skip
+    for name in (
+        "parameters", "of them trained", "points", "steps", "device", "memory, estimated", "memory, of the probe",
+        "a step, longest points", "all steps at most", "learning_rate",
+    ):  # fmt: skip
         assert f"\n{name} " in told.stdout, name
 
 
@@ -266,7 +267,7 @@ main()
 """
 
 
-def interrupted(workspace, number, *, checkpoint_every_s):
+def ended(workspace, number, *, checkpoint_every_s=300):
     """Train in a process of its own and end it by a signal after some steps; exit code and what it said."""
     args = ["train", "-m", "pecrs-tiny", "--run", "long", "--device", "cpu", "-w", str(workspace.root)]
     child = subprocess.Popen(
@@ -286,19 +287,24 @@ def interrupted(workspace, number, *, checkpoint_every_s):
     return child.returncode, "".join(said)
 
 
+def interrupt(text):
+    """Hear what a training says, and end it by Ctrl-C after some steps."""
+    if " after step 6 of " in text:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_an_interrupted_training_goes_on_and_ends_with_the_weights_of_one_that_was_not(workspace):
     run = workspace.artifact("tiny", "models", "long")
-    code, said = interrupted(workspace, signal.SIGINT, checkpoint_every_s=300)
-    assert (code, "Traceback" in said) == (130, False), said
-    assert "hint: nothing is half-written; run the same command again" in said
+    with pytest.raises(KeyboardInterrupt):
+        fit(workspace, sets=LONG, run="long", say=interrupt)
     assert not run.path.exists()
     assert [p.name for p in leftovers(workspace)] == [".scratch"]
-    code, said = interrupted(workspace, signal.SIGKILL, checkpoint_every_s=0)
-    assert (code, "going on after step" in said) == (-signal.SIGKILL, True), said
+    code, said = ended(workspace, signal.SIGKILL, checkpoint_every_s=0)
+    assert (code, "going on after step 6 of" in said) == (-signal.SIGKILL, True), said
     assert not run.exists()
     told = []
     made = fit(workspace, sets=LONG, run="long", say=told.append)
-    assert any("going on after step" in text for text in told)
+    assert any("going on after step" in text and "going on after step 6 of" not in text for text in told)
     assert (made.status, made.log["steps"]) == ("written", 80)
     assert leftovers(workspace) == []
     whole = fit(workspace, sets=LONG, run="whole")
@@ -306,6 +312,20 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_weights_of_one_that_w
     assert whole.log == made.log
     rows = [(workspace.root / "tiny/models" / name / "log.jsonl").read_text() for name in ("long", "whole")]
     assert rows[0] == rows[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command_with_its_exit_code_and_a_checkpoint(workspace, number, code):
+    found, said = ended(workspace, number)
+    assert (found, "Traceback" in said) == (code, False), said
+    assert not workspace.artifact("tiny", "models", "long").path.exists()
+    assert [p.name for p in leftovers(workspace)] == [".scratch"]
+    told = []
+    fit(workspace, sets=LONG, run="long", say=told.append)
+    assert any("going on after step" in text for text in told)
+    fit(workspace, sets=LONG, run="whole")
+    assert same(weights(workspace, "long"), weights(workspace, "whole"))
 
 
 def test_other_settings_do_not_go_on_with_what_was_interrupted_and_force_begins_anew(workspace, monkeypatch):

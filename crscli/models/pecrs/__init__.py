@@ -42,12 +42,12 @@ _MEMORY = {"cpu": 5e8, "cuda": 1.6e10}
 
 @dataclass
 class _Read:
-    """Contexts that were read: keys and values up to [REC], lengths without it, queries, decisions to recommend."""
+    """Contexts that were read: keys and values up to [REC], lengths without it, queries, how much likelier [REC] is."""
 
     prefix: Prefix
     lengths: Tensor
     queries: Tensor
-    recommends: Tensor
+    margins: Tensor
     keys: list[int]
 
 
@@ -63,6 +63,8 @@ class Pecrs:
         self.network = network
         self.config = config
         self.candidates = config.candidates
+        self.threshold = 0.0
+        """How much likelier [REC] must be than a response without, in nats, for the model to recommend."""
         self.log = Log()
         self._index: ItemIndex | None = None
         self._last: tuple[tuple[int, ...], Any, _Read] | None = None
@@ -136,6 +138,7 @@ class Pecrs:
             name="pecrs",
         )
         model._index = model._last = None
+        model.threshold = model._calibrated([e for d in data.valid for e in cut(d, with_items=False)])
         return model
 
     @classmethod
@@ -157,7 +160,8 @@ class Pecrs:
         backbone = self.network.backbone
         save_tensors(self.network.trained(), directory / "weights.safetensors")
         backbone.save_tokenizer(directory / "tokenizer")
-        (directory / "backbone.json").write_text(json.dumps(backbone.describe(), indent=1), encoding="utf-8")
+        record = backbone.describe() | {"threshold": self.threshold}
+        (directory / "backbone.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
     @classmethod
     def load(
@@ -176,6 +180,7 @@ class Pecrs:
             put(load_tensors(directory / "weights.safetensors"), model.network.trained())
         except OSError as error:
             raise ArtifactMissing(f"run {directory.name}: {error}", again) from None
+        model.threshold = float(record["threshold"])
         return model
 
     def on(self, device: str) -> Self:
@@ -291,10 +296,10 @@ class Pecrs:
         every = torch.arange(len(rows), device=network.device)
         assert prefix is not None, "keys and values were asked for"
         last = network.backbone.logits(hidden[every, lengths - 1])
-        recommends = last[:, layout.rec] > last[:, layout.opening[0]]
+        margins = last[:, layout.rec] - last[:, layout.opening[0]]
         queries = network.queries(hidden, embeds, lengths)
         keys = [zlib.crc32(repr(row).encode()) for row in rows]
-        read = _Read(prefix, lengths, queries, recommends, keys)
+        read = _Read(prefix, lengths, queries, margins, keys)
         self._last = (key, list(contexts), read)
         return read
 
@@ -387,9 +392,27 @@ class Pecrs:
 
     def _offers(self, read: _Read, rankings: Sequence[Ranking], told: Sequence[bool] | None) -> list[bool]:
         """Whether each reply recommends."""
-        own = [False] * len(rankings) if self.config.decision == "placeholder" else read.recommends.tolist()
+        own = [False] * len(rankings) if self.config.decision == "placeholder" else self._wishes(read)
         wanted = own if told is None else told
         return [bool(w) and len(r.item_nums) > 0 for w, r in zip(wanted, rankings, strict=True)]
+
+    def _wishes(self, read: _Read) -> list[bool]:
+        return (read.margins > self.threshold).tolist()
+
+    def _calibrated(self, examples: Sequence[Any]) -> float:
+        """The threshold with the best F-1 on valid turns; 0 where there are none of one kind."""
+        margins: list[float] = []
+        for start in range(0, len(examples), self.rows_at_once):
+            chunk = examples[start : start + self.rows_at_once]
+            margins += self._read([e.context for e in chunk]).margins.tolist()
+        named = np.array([bool(e.targets) for e in examples], dtype=bool)
+        if not named.any() or named.all():
+            return 0.0
+        order = np.argsort(-np.array(margins), kind="stable")
+        hits = np.cumsum(named[order])
+        best = int(np.argmax(2 * hits / (np.arange(len(order)) + 1 + named.sum())))
+        following = order[min(best + 1, len(order) - 1)]
+        return float((margins[order[best]] + margins[following]) / 2) if best + 1 < len(order) else -1e9
 
     def _begun(
         self, read: _Read, rankings: Sequence[Ranking], offers: Sequence[bool], tokens: Sequence[Sequence[int]]

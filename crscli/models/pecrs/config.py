@@ -133,6 +133,8 @@ class PecrsConfig:
     """Of the generation loss; 0 leaves it out."""
     no_item_target: bool = True
     """Whether a response without item teaches that no item follows; needed for the model's own decision."""
+    reads_aloud: bool = False
+    """Whether the generation loss is over the context's tokens too. Not in the paper; for random weights."""
     decision: str = "token"
     """When to recommend: token ([REC] is likelier than a response without), placeholder (it speaks of an item)."""
     candidates: int = 700

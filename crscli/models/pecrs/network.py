@@ -320,7 +320,8 @@ class PecrsNetwork(nn.Module):
         """Flat places whose next token is learnt, these tokens, and each one's share of its row.
 
         With an item: [REC] after the context, and the response from its second token on. Without: the response from its
-        second token on, and its first one too if the model is to learn that no item follows.
+        second token on, and its first one too if the model is to learn that no item follows. Where the context is read
+        aloud, its tokens (not its items) have a share of their own.
         """
         width = ids.shape[1]
         places: list[int] = []
@@ -334,10 +335,12 @@ class PecrsNetwork(nn.Module):
             next_tokens = list(range(begin + 1, begin + len(p.response)))
             if p.target >= 0 or self.config.no_item_target:
                 next_tokens = [len(p.context), *next_tokens]
-            places += [num * width + at - 1 for at in next_tokens]
-            expected += [int(ids[num, at]) for at in next_tokens]
-            share += [1 / len(next_tokens)] * len(next_tokens)
-            of_row += [num] * len(next_tokens)
+            read = [at for at in range(1, len(p.context)) if ids[num, at] < self.layout.base]
+            for learnt in (next_tokens, read if self.config.reads_aloud else []):
+                places += [num * width + at - 1 for at in learnt]
+                expected += [int(ids[num, at]) for at in learnt]
+                share += [1 / len(learnt)] * len(learnt)
+                of_row += [num] * len(learnt)
         at, tokens = (torch.tensor(numbers, dtype=torch.long) for numbers in (places, expected))
         return at, tokens, torch.tensor(share), of_row
 
