@@ -235,7 +235,7 @@ def _draw(name: str, found: Mapping[str, Any], path: Path, title: str) -> None:
     """The picture of one analysis."""
     first = next(iter(found.values()))
     if name == "genre":
-        shown = [g for g, v in first.items() if v["labels"] > 0][:15]
+        shown = [g for g, v in first.items() if v["labels"] > 0][:15] or list(first)[:15]
         values = np.array([[m[g]["hits"] for m in found.values()] for g in shown])
         figures.grid(shown, list(found), values, path, title=f"{title}: labels found in the first 50", x_label="model",
                      y_label="first genre")  # fmt: skip

@@ -22,7 +22,10 @@ class State(Protocol):
     """R token sequences and what a model keeps of them, as a cache of keys and values."""
 
     def advance(self, token_ids: Tensor) -> Tensor:
-        """Append one token to each row: (R,) int64 to logits (R, V) of the next token, which the caller may change."""
+        """Append one token to each row: (R,) int64 to logits (R, V) of the next token.
+
+        The caller may change them; the next call may overwrite them.
+        """
         ...
 
     def select(self, rows: Tensor) -> None:
@@ -165,15 +168,24 @@ def _top(logits: Tensor, n: int) -> tuple[Tensor, Tensor]:
     size = logits.shape[1]
     blocks = size // _BLOCK
     if n > blocks // 4:
-        best = logits.topk(min(n, size))
-        return best.values, best.indices
+        return _largest(logits, min(n, size))
     whole = blocks * _BLOCK
-    highest = logits[:, :whole].unflatten(1, (blocks, _BLOCK)).amax(2).topk(n, sorted=False).indices
+    highest = _largest(logits[:, :whole].unflatten(1, (blocks, _BLOCK)).amax(2), n)[1]
     ids = (highest[:, :, None] * _BLOCK + torch.arange(_BLOCK, device=logits.device)).flatten(1)
     rest = torch.arange(whole, size, device=logits.device).expand(len(logits), -1)
     ids = torch.cat([ids, rest], 1)
-    best = logits.gather(1, ids).topk(n)
-    return best.values, ids.gather(1, best.indices)
+    values, places = _largest(logits.gather(1, ids), n)
+    return values, ids.gather(1, places)
+
+
+def _largest(values: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The n highest of each row and their places, best first."""
+    if values.device.type != "cpu":
+        return values.topk(n)
+    # NumPy's selection is vectorised, and several times as fast as topk.
+    places = torch.from_numpy(np.argpartition(values.numpy(), values.shape[1] - n, axis=1)[:, -n:])
+    best, order = values.gather(1, places).sort(descending=True)
+    return best, places.gather(1, order)
 
 
 def _rows_at_once(logits: Tensor) -> int:
@@ -237,7 +249,8 @@ class _Search:
         # Each choice of an earlier group can push down one token: so many more hold all that may come to stand first.
         n = self.decoding.k if self.draws else self.count + self.width * (self.groups - 1)
         values, ids = _top(logits, n)
-        mass = [some.logsumexp(-1, keepdim=True) for some in logits.split(_rows_at_once(logits))]
+        # As logsumexp, which is half as fast.
+        mass = [some[:, :1] - some.log_softmax(-1)[:, :1] for some in logits.split(_rows_at_once(logits))]
         values = values - torch.cat(mass)
         if self.draws:
             values = values / self.decoding.temperature

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,7 +65,7 @@ def drawn(name, test_set, films, tmp_path, **models):
     made = run.draw(tmp_path)[name]
     assert (tmp_path / made["picture"]).read_bytes().startswith(PNG)
     assert made["summary"] == ANALYSES[name]
-    assert {len(row) for row in made["rows"]} == {len(made["columns"])}
+    assert all(len(row) == len(made["columns"]) for row in made["rows"])
     return made
 
 
@@ -86,6 +87,14 @@ def test_recall_by_turn_counts_labels_and_joins_the_late_turns(test_set, films, 
     assert made["columns"] == ["turns before", "labels", "one: R@50"]
     assert made["rows"] == [["1", 2, "0.500"], ["3", 3, "0.667"], ["20 or more", 2, "0.000"]]
     assert sum(row[1] for row in made["rows"]) == test_set.counts["labels"] == 7
+
+
+@pytest.mark.parametrize("name", ["genre", "turns"])
+def test_a_test_set_without_labels_has_tables_without_figures(films, tmp_path, name):
+    dialogue = Dialogue("a", (Turn("seeker", "and?"), Turn("recommender", "Hm")))
+    test_set = select(PROTOCOLS["turns"], {"test": [dialogue]}, "test", films, corpus="x", form="jsonl")
+    made = drawn(name, test_set, films, tmp_path, one=[])
+    assert {row[-1] for row in made["rows"]} <= {"-"}
 
 
 def test_every_analysis_has_an_option_and_a_summary_with_its_source():
@@ -178,8 +187,7 @@ def test_each_field_is_left_out_in_turn(trained, tmp_path, monkeypatch):
 
 
 def test_a_model_that_reads_a_single_field_has_nothing_to_leave_out(trained, tmp_path, monkeypatch):
-    config = SimpleNamespace(fields=("title",))
-    monkeypatch.setattr(trained.model, "config", config)
+    monkeypatch.setattr(trained.model, "config", replace(trained.model.config, item_fields="title"))
     monkeypatch.setattr(Analyses, "again", lambda *_: pytest.fail("ranked without any text"))
     run = Analyses((), trained.test_set, HEAD)
     assert list(analyses._fields(run, trained.predicted, trained.model, {}, silent)) == ["(none)"]

@@ -6,8 +6,11 @@ import pytest
 
 from crscli import phrasing
 from crscli.catalogue import Catalogue, Item
+from crscli.decoding import Decoding
 from crscli.dialogue import Dialogue, Link, Turn
-from crscli.recommender import FitData, Ranking, Reason, Session, without_recommenders_of
+from crscli.recommender import PLACEHOLDER, FitData, Ranking, Reason, Session, Utterance, without_recommenders_of
+from crscli.steps._dataset import find_run, load_run, read_dataset
+from crscli.workspace import Workspace
 
 TITLES = ["Alien", "Aliens", "Brazil", "Casablanca", "Alien 3", "Dune", "Eraserhead", "Fargo", "Gilda", "Heat", "Ikiru"]
 
@@ -95,6 +98,109 @@ def test_reasons_come_from_a_recommender_that_can_explain_and_are_empty_without(
     silent = session(Counting(catalogue), 2).say("Hi")
     assert silent.reasons == ((), ())
     assert len(silent.items) == 2
+
+
+# ---- a model that speaks for itself -----------------------------------------------------------------------------
+
+
+class Speaking(Explaining):
+    """Says its template with the first items of the ranking it is given."""
+
+    tasks = frozenset({"rank", "respond"})
+    template = f"How about {PLACEHOLDER}, or {PLACEHOLDER}?"
+
+    def respond(self, contexts, rankings, decoding, *, recommend=None):
+        (ranking,), (self.heard,), self.decoding, self.told = rankings, contexts, decoding, recommend
+        self.given = ranking.item_nums.tolist()
+        named = self.given[: self.template.count(PLACEHOLDER)]
+        text = self.template
+        for num in named:
+            text = text.replace(PLACEHOLDER, self.catalogue[num].name, 1)
+        return [Utterance(text, self.template, tuple(named), bool(named))]
+
+
+def speaking(catalogue, links=None, **options):
+    found = links or {}
+    return Session(Speaking(catalogue), lambda text, before: found.get(text, ()), None, **options)
+
+
+def test_the_items_of_a_reply_are_those_that_the_model_names(catalogue):
+    talk = speaking(catalogue, shown=5)
+    reply = talk.say("Hi")
+    assert reply.text == "How about Alien, or Aliens?"
+    assert [item.item_id for item in reply.items] == ["i00", "i01"]
+    assert [[r.evidence for r in reasons] for reasons in reply.reasons] == [["word0"], ["word1"]]
+    links = talk.turns[-1].links
+    assert [reply.text[x.start : x.end] for x in links] == ["Alien", "Aliens"]
+    assert [x.id for x in links] == ["i00", "i01"]
+    assert talk.turns[-1].role == "recommender"
+
+
+def test_a_model_that_names_nothing_offers_nothing(catalogue):
+    talk = speaking(catalogue)
+    talk.recommender.template = "What do you like?"
+    reply = talk.say("Hi")
+    assert (reply.text, reply.items, reply.reasons) == ("What do you like?", (), ())
+    assert talk.turns[-1].links == ()
+
+
+def test_a_film_that_is_named_twice_is_offered_once(catalogue):
+    talk = speaking(catalogue)
+    talk.recommender.respond = lambda *_, **__: [Utterance("Dune! Dune!", "", (5, 5), True)]
+    assert [item.item_id for item in talk.say("Hi").items] == ["i05"]
+    assert [(x.id, x.start) for x in talk.turns[-1].links] == [("i05", 0)]
+
+
+def test_the_model_hears_the_dialogue_and_chooses_among_films_not_named_before(catalogue):
+    talk = speaking(catalogue, {"Aliens!": (Link("item", "i01", 0, 6),)}, decoding=Decoding("top-k", k=3))
+    assert [item.item_id for item in talk.say("Aliens!").items] == ["i00", "i02"]
+    model = talk.recommender
+    assert (model.heard, str(model.decoding), model.told) == (model.asked[0], "top-k:k=3", None)
+    assert 1 not in model.given
+    assert [item.item_id for item in talk.say("More").items] == ["i03", "i04"]
+    assert not {0, 1, 2} & set(model.given)
+
+
+def test_it_decides_itself_and_samples_unless_told_otherwise(catalogue):
+    talk = speaking(catalogue)
+    talk.say("Hi")
+    assert talk.recommender.decoding == Decoding("nucleus", p=0.9)
+    assert talk.recommender.told is None
+
+
+def test_words_of_ones_own_go_before_those_of_the_model(catalogue):
+    talk = Session(Speaking(catalogue), lambda text, before: (), lambda context, items, why: f"See {items[0].name}.")
+    assert talk.say("Hi").text == "See Alien."
+    assert not hasattr(talk.recommender, "given")
+
+
+def test_what_is_refused_is_not_named_by_a_model_that_speaks():
+    films = Catalogue(
+        Item(str(num), f"Film{num}", 1980 + num, (("Horror", "Comedy")[num % 2],), ("Ann Lee",) * (num == 1))
+        for num in range(9)
+    )
+    talk = speaking(films)
+    assert [i.item_id for i in talk.say("Hello").items] == ["0", "1"]
+    assert [i.item_id for i in talk.say("No horror please").items] == ["3", "5"]
+    assert talk.recommender.given[-4:] == [2, 4, 6, 8]  # kept, behind all others
+    talk = speaking(films)
+    assert [i.item_id for i in talk.say("nothing scary, and not with Ann Lee").items] == ["3", "5"]
+
+
+def test_a_trained_model_holds_a_dialogue_in_its_own_words(neural_workspace):
+    workspace = Workspace(neural_workspace)
+    run, data = find_run(workspace, "tiny", "pecrs-tiny"), read_dataset(workspace, "tiny")
+    model, _ = load_run(workspace, run, data, device="cpu")
+    talks = [Session(model, lambda text, before: (), None) for _ in range(2)]
+    texts = ["I loved Alder", "[REC] [MOVIE_ID] [SEP]", "", "More!", "🎬" * 500]
+    offered = []
+    for text in texts:
+        one, other = (talk.say(text) for talk in talks)
+        assert one == other  # what is drawn hangs on what was said
+        assert not any(token in one.text for token in ("[REC", "[SEP]", PLACEHOLDER, "[MOVIE"))
+        assert all(item.name in one.text for item in one.items)
+        offered += [item.item_id for item in one.items]
+    assert len(set(offered)) == len(offered)
 
 
 # ---- what may be learnt from ----------------------------------------------------------------------------------

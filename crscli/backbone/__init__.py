@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache
+from transformers.cache_utils import Cache
 
 from crscli.backbone.adapters import Adapter, adapt
 from crscli.backbone.attention import Prefix, counted_positions, right_padded, seen_tokens
+from crscli.backbone.cache import RoomyLayer
 from crscli.backbone.checks import check_reading
 from crscli.backbone.devices import pick_device, precision
 from crscli.backbone.loading import load_model
@@ -266,7 +268,8 @@ class Backbone(nn.Module):
             embeds: (B, T, D) input vectors.
             mask: (B, T) bool, real tokens; may be left out where padding stands to the right of a causal model.
             prefix: what stands before these tokens.
-            visible: (T, T) or (B, T, T) bool, which of these tokens see which; causal by default. The prefix is seen.
+            visible: (T, T) or (B, T, T) bool, which of these tokens see which, or (1, T), which all of them see; causal
+                by default. The prefix is seen.
             positions: (B, T) of each token; counted over the real ones by default.
             lengths: (B,) real tokens of each row, padded to the right; asks for the keys and values.
 
@@ -291,10 +294,8 @@ class Backbone(nn.Module):
             real, lengths = torch.cat([prefix.mask, real], dim=1), prefix.lengths + lengths
         return hidden, Prefix([(layer.keys, layer.values) for layer in cache.layers], real, lengths)
 
-    def _read(
-        self, embeds: Tensor, seen: Tensor | None, positions: Tensor | None, cache: DynamicCache | None
-    ) -> Tensor:
-        """Hidden states (B, T, D) of vectors that attend to `seen` (B, T, P + T); the cache grows by them."""
+    def _read(self, embeds: Tensor, seen: Tensor | None, positions: Tensor | None, cache: Cache | None) -> Tensor:
+        """Hidden states (B, T, D) of vectors that attend to `seen` (B, T or 1, P + T); the cache grows by them."""
         arguments: dict[str, Any] = {}
         if seen is not None:
             arguments["attention_mask"] = seen[:, None]
@@ -307,9 +308,17 @@ class Backbone(nn.Module):
         with precision(self.device):
             return self.lm.base_model(inputs_embeds=embeds, **arguments).last_hidden_state
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of the next token: (..., V + S) of hidden states (..., D)."""
+    def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
+        """Scores of the next token: (..., V + S) of hidden states (..., D).
+
+        `out` (R, V + S) float32 takes those of (R, D) on a CPU, without gradient: to join own and special ones, in new
+        memory at each step, would cost half as much again as the product.
+        """
         head = self.lm.get_output_embeddings()
+        if out is not None and head.bias is None:
+            torch.mm(hidden, head.weight.T, out=out[:, : self.vocabulary])
+            torch.mm(hidden, self.special_rows.T, out=out[:, self.vocabulary :])
+            return out
         with precision(self.device):
             own = head(hidden)
             rows = F.linear(hidden.to(self.special_rows.dtype), self.special_rows)
@@ -325,22 +334,34 @@ class Continuation:
 
     def __init__(self, backbone: Backbone, prefix: Prefix) -> None:
         self._backbone = backbone
-        self._cache = DynamicCache(prefix.layers)
+        self._layers = [RoomyLayer(keys, values) for keys, values in prefix.layers]
+        self._cache = Cache(list(self._layers))
         self._mask = prefix.mask
         self._lengths = prefix.lengths
+        # Rows that continue the same one, as beams do, hold the same prefix: what is reordered is what follows it.
+        self._origins = torch.arange(len(prefix.mask), device=prefix.mask.device)
+        self._shared = prefix.mask.shape[1]
+        self._logits = torch.empty(0)
 
     def advance(self, token_ids: Tensor) -> Tensor:
-        """Append a token to each row: (R,) -> logits of the next (R, V + S)."""
+        """Append a token to each row: (R,) -> logits of the next (R, V + S), which the next call may overwrite."""
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
         embeds = self._backbone.embed(token_ids[:, None])
         hidden = self._backbone._read(embeds, self._mask[:, None], self._lengths[:, None], self._cache)
         self._lengths = self._lengths + 1
-        return self._backbone.logits(hidden[:, -1])
+        if hidden.device.type != "cpu" or torch.is_grad_enabled():
+            return self._backbone.logits(hidden[:, -1])
+        if len(self._logits) < len(hidden):
+            self._logits = torch.empty(len(hidden), self._backbone.vocabulary + len(self._backbone.specials))
+        return self._backbone.logits(hidden[:, -1], self._logits[: len(hidden)])
 
     def select(self, rows: Tensor) -> None:
         """Keep, repeat or reorder rows."""
-        self._cache.batch_select_indices(rows)
-        self._mask, self._lengths = self._mask[rows], self._lengths[rows]
+        origins = self._origins[rows]
+        start = self._shared if torch.equal(origins, self._origins) else 0
+        for layer in self._layers:
+            layer.select(rows, start)
+        self._mask, self._lengths, self._origins = self._mask[rows], self._lengths[rows], origins
 
 
 def _fingerprint(lm: nn.Module) -> str:

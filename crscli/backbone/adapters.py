@@ -53,9 +53,12 @@ class FusedQueryValueLora(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, 3 D)."""
-        dropped = self.dropout(hidden)
-        query, value = ((dropped @ down @ up) * self.scale for down, up in zip(self.down, self.up, strict=True))
-        return self.base(hidden) + torch.cat([query, torch.zeros_like(query), value], dim=-1)
+        # Both pairs as one, with zeros where the key is: one product each way, the second added to the base's at once.
+        none = torch.zeros_like(self.up[0])
+        up = torch.cat([torch.cat([self.up[0], none, none], dim=1), torch.cat([none, none, self.up[1]], dim=1)])
+        low = self.dropout(hidden) @ torch.cat([self.down[0], self.down[1]], dim=1)
+        base = self.base(hidden)
+        return torch.addmm(base.flatten(0, -2), low.flatten(0, -2), up, alpha=self.scale).view(base.shape)
 
 
 def adapt(lm: nn.Module, adapter: Adapter) -> None:

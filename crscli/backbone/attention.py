@@ -38,22 +38,25 @@ def right_padded(lengths: Tensor, width: int) -> Tensor:
 
 
 def seen_tokens(mask: Tensor, prefix: Prefix | None, visible: Tensor | None, *, causal: bool) -> Tensor:
-    """(B, T, P + T) bool, what each token attends to; itself always, so that no row of it is empty.
+    """(B, T or 1, P + T) bool, what each token attends to; itself always, so that no row of it is empty.
 
     Args:
         mask: (B, T) bool, real tokens.
         prefix: P tokens before them, which all of them see.
-        visible: (T, T) or (B, T, T) bool, which of them may see which; without it the earlier ones, or all.
+        visible: (T, T) or (B, T, T) bool, which of them may see which, or (1, T), which all of them may see; without it
+            the earlier ones, or all.
         causal: whether later tokens are hidden where `visible` is not given.
     """
-    batch, width = mask.shape
+    width = mask.shape[1]
     square = torch.ones(width, width, dtype=torch.bool, device=mask.device)
     if visible is None:
         visible = square.tril() if causal else square
-    own = visible & mask[:, None, :] | torch.eye(width, dtype=torch.bool, device=mask.device)
+    own = visible & mask[:, None, :]
+    if own.shape[1] == width:
+        own = own | torch.eye(width, dtype=torch.bool, device=mask.device)
     if prefix is None:
         return own
-    return torch.cat([prefix.mask[:, None, :].expand(batch, width, -1), own], dim=2)
+    return torch.cat([prefix.mask[:, None, :].expand(-1, own.shape[1], -1), own], dim=2)
 
 
 def counted_positions(mask: Tensor, prefix: Prefix | None) -> Tensor:

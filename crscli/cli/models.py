@@ -311,23 +311,19 @@ def _show_report(console: Console, report: dict[str, Any], *, short: bool = Fals
 
     _show_caption(console, report)
     console.line()
-    tables = [reports.main_table(report)]
+    tables = [(*reports.main_table(report), [reports.distinct_items(report)])]
     if spoken := reports.text_table(report):
-        tables.append(spoken)
+        tables.append((*spoken, [] if short else reports.text_notes(report)))
     if not short:
-        tables += [reports.subset_table(report), reports.published_table(report)]
+        tables += [(*reports.subset_table(report), []), (*reports.published_table(report), [])]
         compared = reports.comparison_table(report)
-        tables += [compared] if console.verbose or len(report["models"]) <= 5 else []
-    for num, (columns, rows) in enumerate(tables):
+        tables += [(*compared, [])] if console.verbose or len(report["models"]) <= 5 else []
+    for columns, rows, notes in tables:
         if rows:
             console.table(columns, rows)
-            if num == 0:
-                console.line(reports.distinct_items(report))
+            for line in notes:
+                console.line(line)
             console.line()
-    if not short and reports.text_table(report):
-        for line in reports.text_notes(report):
-            console.line(line)
-        console.line()
     for name, found in report.get("analyses", {}).items():
         console.line(f"{name}: {found['summary']}; {found['picture']}")
         console.table(found["columns"], found["rows"])

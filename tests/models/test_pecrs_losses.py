@@ -163,13 +163,18 @@ class Slow:
         return self.net.score(self.net.query(hidden) if self.config.rerank_through_query else hidden)[:, 0]
 
     def spoken(self, point, hidden):
-        """The mean loss of the response's tokens."""
+        """The mean loss of the response's tokens, and of the context's where it is read aloud."""
         at, begin = len(point.context), len(point.context) + 3 * (point.target >= 0)
         learnt = [(begin + num - 1, token) for num, token in enumerate(point.response) if num > 0]
         if point.target >= 0:
             learnt.append((at - 1, self.layout.rec))
         elif self.config.no_item_target:
             learnt.append((at - 1, point.response[0]))
+        read = [(num - 1, token) for num, token in enumerate(point.context) if num > 0 and token < self.layout.base]
+        return self.mean(learnt, hidden) + (self.mean(read, hidden) if self.config.reads_aloud else 0)
+
+    def mean(self, learnt, hidden):
+        """Of the losses of the tokens after some places."""
         each = []
         for place, token in learnt:
             logs = (self.head @ hidden[place]).log_softmax(0)
@@ -256,6 +261,7 @@ SWITCHES = {
     "items as the code places them": {"item_position": "code"},
     "items in their place": {"item_position": "mention", "first_turn_items": False, "whole_turns": False},
     "smoothing": {"smoothing": 0.2},
+    "read aloud": {"reads_aloud": True, "smoothing": 0.1, "item_position": "mention"},
     "no target without item": {"no_item_target": False},
     "cached items": {"item_cache": 1},
     "whole catalogue": {"item_cache": 1, "negatives": 0},

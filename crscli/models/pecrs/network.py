@@ -216,9 +216,8 @@ class PecrsNetwork(nn.Module):
         """(X, D) of the batch's distinct items, and behind them the whole catalogue where it is the candidate set."""
         if not self.config.item_cache:
             return self.item_vectors(batch.items.tolist())
-        if not self._cached or (self.training and self._cache_age >= self.config.item_cache):
+        if not self._cached or self._cache_age >= self.config.item_cache:
             self._cached, self._cache_age = self._all_states(), 0
-        self._cache_age += int(self.training)
         vectors = torch.cat([self._encoded(*states) for states in self._cached])
         return vectors[self._cached_places.to(self.device)][batch.items]
 
@@ -264,10 +263,11 @@ class PecrsNetwork(nn.Module):
 
         Source: PECRS, engine.py draws 149 a row, pools them, removes targets and takes 149; the same as one draw.
         """
+        self._cache_age += 1  # once a step, however many parts the batch has; a resumed run begins with new states
         number, size = len(self.texts), self.config.negatives
         if size == 0:
-            every = np.arange(number, dtype=np.int64)[None]  # a row's own target among them is not counted twice
-            return Drawn(every, every)
+            others = np.stack([np.delete(np.arange(number), max(p.target, 0)) for p in examples])
+            return Drawn(others, others)
         targets = {p.target for p in examples if p.target >= 0}
         allowed = np.array([n for n in range(number) if n not in targets], dtype=np.int64)
         rows = 1 if self.config.share_batch else len(examples)
@@ -336,7 +336,7 @@ class PecrsNetwork(nn.Module):
             if p.target >= 0 or self.config.no_item_target:
                 next_tokens = [len(p.context), *next_tokens]
             read = [at for at in range(1, len(p.context)) if ids[num, at] < self.layout.base]
-            for learnt in (next_tokens, read if self.config.reads_aloud else []):
+            for learnt in filter(None, (next_tokens, read if self.config.reads_aloud else [])):
                 places += [num * width + at - 1 for at in learnt]
                 expected += [int(ids[num, at]) for at in learnt]
                 share += [1 / len(learnt)] * len(learnt)
@@ -369,7 +369,6 @@ class PecrsNetwork(nn.Module):
             if self.config.rerank_residual:
                 similar = self._similarities(queries, vectors, batch.others, batch.targets)
                 scores = scores + similar.detach() / self.config.temperature
-            scores = self._once(scores, batch.others, batch.targets)
             scores = scores / self.config.rerank_temperature
             made["rerank"] = F.cross_entropy(scores, self._last(scores), reduction="sum")
         return {name: made[name] for name in self.weights}
@@ -404,14 +403,7 @@ class PecrsNetwork(nn.Module):
         else:
             others = torch.einsum("rd,rmd->rm", left, right[negatives])
         both = torch.cat([others, own], dim=1)
-        made = -torch.sqrt((2 - 2 * both).clamp(min=1e-6)) if self.config.similarity == "angular" else both
-        return self._once(made, negatives, targets)
-
-    @staticmethod
-    def _once(scores: Tensor, negatives: Tensor, targets: Tensor) -> Tensor:
-        """Scores (R, M + 1) in which a row's target, which stands last, counts for nothing among its negatives."""
-        twice = F.pad(negatives == targets[:, None], (0, 1))
-        return scores.masked_fill(twice, -torch.inf)
+        return -torch.sqrt((2 - 2 * both).clamp(min=1e-6)) if self.config.similarity == "angular" else both
 
     def _comparable(self, vectors: Tensor) -> Tensor:
         """Vectors whose inner product orders as the similarity does."""
@@ -435,11 +427,9 @@ class PecrsNetwork(nn.Module):
         for start in range(0, candidates.shape[1], max(step, 1)):
             part = candidates[:, start : start + step]
             many = part.shape[1]
-            see = torch.ones if together else torch.eye
-            shape = (many, many) if together else (many,)
-            visible = see(*shape, device=part.device).bool()
+            visible = torch.ones(1, many, device=part.device) if together else torch.eye(many, device=part.device)
             embeds, positions = self._placed(part.to(prefix.layers[0][0].dtype), prefix)
-            hidden, _ = self.backbone.encode(embeds, prefix=prefix, visible=visible, positions=positions)
+            hidden, _ = self.backbone.encode(embeds, prefix=prefix, visible=visible.bool(), positions=positions)
             states = hidden.float()
             states = self.query(states) if self.config.rerank_through_query else states
             parts.append(self.score(states)[..., 0])
