@@ -66,7 +66,8 @@ DOORS = {
     "sqlite3": {"metadata.cache"},
     "matplotlib": {"kg.picture", "figures"},
     "transformers": {
-        f"backbone.{name}" for name in ("__init__", "adapters", "checks", "loading", "messages", "shapes", "tokens")
+        f"backbone.{name}"
+        for name in ("__init__", "adapters", "cache", "checks", "loading", "messages", "shapes", "tokens")
     },
     "peft": {"backbone.adapters"},
     "tokenizers": {"backbone.tokens"},

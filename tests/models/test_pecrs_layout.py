@@ -21,9 +21,7 @@ ITEMS = [
 @pytest.fixture(scope="module")
 def backbone():
     corpus = [f"A: watch Alder {n} B: I liked Birch, [SEP] drama\n\n\n" for n in range(40)]
-    return Backbone.load(
-        "tiny", specials=SPECIALS, adapter=Adapter("none"), shape=Shape(1, 16, 2, 300), corpus=corpus
-    )
+    return Backbone.load("tiny", specials=SPECIALS, adapter=Adapter("none"), shape=Shape(1, 16, 2, 300), corpus=corpus)
 
 
 def layout(backbone, **settings):

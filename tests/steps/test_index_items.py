@@ -258,7 +258,7 @@ def test_status_tells_fresh_then_stale_and_the_command_that_renews(workspace):
     for expected in ("fresh", "stale"):
         found = {s.artifact: s for s in status(workspace) if "/index/" in s.artifact}
         assert {s.state for s in found.values()} == {expected}
-        retrain(workspace, epochs=2)
+        retrain(workspace, learning_rate=1e-3)
     whole, part = found[f"tiny/index/{RUN}"], found[f"tiny/index/{RUN}.shard-1-of-1"]
     assert whole.why == part.why == f"tiny/models/{RUN} has changed"
     assert whole.next_command == f"crs index-items --dataset tiny --model {RUN} --engine faiss --search-effort 64"

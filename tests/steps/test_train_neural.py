@@ -68,10 +68,10 @@ def test_a_run_holds_weights_settings_tokenizer_log_and_curves(workspace):
     assert "max_steps" not in config
     log = json.loads((folder / "log.json").read_text())
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert (log["steps"], log["planned_steps"], log["choose"]) == (48, 48, "valid/recall")
-    assert [r["step"] for r in rows if "loss" in r] == list(range(1, 49))
+    assert (log["steps"], log["planned_steps"], log["choose"]) == (32, 32, "valid/recall")
+    assert [r["step"] for r in rows if "loss" in r] == list(range(1, 33))
     judged = {r["step"]: r["valid/recall"] for r in rows if "valid/recall" in r}
-    assert list(judged) == list(range(4, 49, 4))
+    assert list(judged) == [16, 32]
     assert log["valid"]["recall"] == judged[log["best_step"]] == max(judged.values())
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert leftovers(workspace) == []
@@ -114,7 +114,7 @@ def test_without_a_validation_split_the_last_parameters_are_kept(workspace, tmp_
          str(workspace.root)],
     )  # fmt: skip
     made = train(workspace, dataset="cut", model="pecrs-tiny", sets=tiny.small(), device="cpu")
-    assert (made.log["choose"], made.log["steps"]) == ("", 48)
+    assert (made.log["choose"], made.log["steps"]) == ("", 32)
     assert "best_step" not in made.log
     assert made.fitted_on == ["train"]
     assert evaluate(workspace, dataset="cut", models=["pecrs-tiny"], draws=20).status == "written"
@@ -125,7 +125,7 @@ def test_without_a_validation_split_the_last_parameters_are_kept(workspace, tmp_
 
 def test_a_training_cut_short_says_that_it_is_comparable_to_nothing(workspace):
     made = fit(workspace, run="look", max_steps=3)
-    assert (made.log["steps"], made.log["planned_steps"]) == (3, 48)
+    assert (made.log["steps"], made.log["planned_steps"]) == (3, 32)
     assert workspace.artifact("tiny", "models", "look").provenance()["params"]["max_steps"] == 3
     told = []
     report = evaluate(workspace, dataset="tiny", models=["look"], draws=20, say=told.append).report
@@ -225,11 +225,11 @@ def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(workspace):
     assert (made.status, made.plan.keys()) == ("dry run", PLANNED)
     plan = made.plan
     assert plan["parameters"] == plan["trained"] == sum(t.numel() for t in weights(workspace).values())
-    assert (plan["points"], plan["steps"], plan["device"]) == (32, 48, "cpu")
+    assert (plan["points"], plan["steps"], plan["device"]) == (32, 32, "cpu")
     assert 1e6 < plan["memory_bytes"] < 1e10
     assert plan["peak_bytes"] > 1e7
     assert plan["seconds_per_step"] > 0
-    assert "are trained on 32 points in 48 steps" in told[0]
+    assert "are trained on 32 points in 32 steps" in told[0]
     assert told[1].startswith("probe: 3 steps with the longest points")
 
 
@@ -256,7 +256,7 @@ def test_the_command_shows_the_plan(workspace):
 
 # ---- interruptions ----------------------------------------------------------------------------------------------
 
-LONG = tiny.small(epochs=20)
+LONG = tiny.small(epochs=10)
 INTERRUPTIBLE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
@@ -278,7 +278,7 @@ def ended(workspace, number, *, checkpoint_every_s=300):
     try:
         for line in child.stderr:
             said.append(line)
-            if sum(" after step " in text for text in said) >= 5:
+            if sum(" after step " in text for text in said) >= 4:
                 child.send_signal(number)
                 break
         said += child.communicate(timeout=60)[1].splitlines(keepends=True)
@@ -289,7 +289,7 @@ def ended(workspace, number, *, checkpoint_every_s=300):
 
 def interrupt(text):
     """Hear what a training says, and end it by Ctrl-C after some steps."""
-    if " after step 12 of " in text:
+    if " after step 16 of " in text:
         os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -300,12 +300,12 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_weights_of_one_that_w
     assert not run.path.exists()
     assert [p.name for p in leftovers(workspace)] == [".scratch"]
     code, said = ended(workspace, signal.SIGKILL, checkpoint_every_s=0)
-    assert (code, "going on after step 12 of" in said) == (-signal.SIGKILL, True), said
+    assert (code, "going on after step 16 of" in said) == (-signal.SIGKILL, True), said
     assert not run.exists()
     told = []
     made = fit(workspace, sets=LONG, run="long", say=told.append)
-    assert any("going on after step" in text and "going on after step 12 of" not in text for text in told)
-    assert (made.status, made.log["steps"]) == ("written", 80)
+    assert any("going on after step" in text and "going on after step 16 of" not in text for text in told)
+    assert (made.status, made.log["steps"]) == ("written", 160)
     assert leftovers(workspace) == []
     whole = fit(workspace, sets=LONG, run="whole")
     assert same(weights(workspace, "long"), weights(workspace, "whole"))
@@ -362,12 +362,12 @@ def in_processes(workspace, *options):
 
 def test_two_processes_make_the_weights_of_one_and_tell_it_once(workspace):
     # A bias that moves all scores alike has no gradient but rounding, which Adam makes as large as the rate.
-    sets = tiny.small(dropout=0, lora_dropout=0, learning_rate=5e-4)
+    sets = tiny.small(dropout=0, lora_dropout=0, learning_rate=1e-4, batch_size=8)
     code, out, err = in_processes(workspace, "--run", "two", "--json", *(f"--set={pair}" for pair in sets))
     assert code == 0, err
     told = json.loads(out)  # the processes themselves say nothing there
     assert (told["status"], told["run"], told["log"]["processes"]) == ("written", "two", 2)
-    assert err.count("after step 48 of 48") == 1
+    assert err.count("after step 8 of 8") == 1
     assert workspace.artifact("tiny", "models", "two").provenance()["notes"]["processes"] == 2
     one = fit(workspace, sets=sets, run="one")
     assert same(weights(workspace, "one"), weights(workspace, "two"), atol=1e-5)

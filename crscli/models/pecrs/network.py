@@ -265,7 +265,7 @@ class PecrsNetwork(nn.Module):
         """
         self._cache_age += 1  # once a step, however many parts the batch has; a resumed run begins with new states
         number, size = len(self.texts), self.config.negatives
-        if size == 0:
+        if size == 0 or size >= number - 1:  # every other item
             others = np.stack([np.delete(np.arange(number), max(p.target, 0)) for p in examples])
             return Drawn(others, others)
         targets = {p.target for p in examples if p.target >= 0}
