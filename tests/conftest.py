@@ -2,6 +2,7 @@ import os
 
 # Before numpy is loaded: the products of the tests are small, and threads that share busy cores slow them down.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's; some tests fork, which other threads do not survive
 
 import shutil
 import socket

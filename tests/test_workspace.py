@@ -538,3 +538,26 @@ def test_a_broken_record_of_another_dataset_does_not_spoil_the_choice(tmp_path):
         put(workspace.artifact(dataset, "items"))
     (tmp_path / "b" / "items" / ws.PROVENANCE).write_text("{", encoding="utf-8")
     assert workspace.choose_dataset()[0] == "a"
+
+
+def test_the_state_of_a_long_step_is_of_its_recipe_alone_and_no_artifact(place):
+    other = Recipe("train", 1, {"model": "ease", "ridge": 3.0}, {"w/items": "ab"}, {"seed": 3})
+    folder = ws.scratch(place, RECIPE)
+    assert folder == ws.scratch(place, RECIPE)
+    assert not folder.exists()
+    assert (
+        len({folder, ws.scratch(place, other), ws.scratch(Workspace(place.root).artifact("w", "models"), RECIPE)}) == 3
+    )
+    folder.mkdir(parents=True)
+    assert Workspace(place.root).datasets() == []
+    put(place)
+    assert list(Workspace(place.root).artifacts("w")) == [place]
+    assert folder.exists()
+
+
+def test_notes_may_be_filled_in_while_an_artifact_is_written(place):
+    notes = {"device": "cpu"}
+    with write(place, RECIPE, notes=notes) as directory:
+        (directory / "a.txt").write_text("one", encoding="utf-8")
+        notes["seconds"] = 2.5
+    assert place.provenance()["notes"] == {"device": "cpu", "seconds": 2.5}

@@ -35,7 +35,7 @@ class Measuring:
     runs: dict[str, Artifact | None]
     test_set: TestSet
     speaking: Speaking | None
-    analyse: tuple[str, ...]
+    analyse: Sequence[str]
     device: str
     offline: bool
     progress: Progress

@@ -112,11 +112,11 @@ def evaluate(
         "seed": seed,
         "limit": limit,
         "draws": draws,
-        "formats": sorted(formats),
-        "tasks": sorted(tasks),
+        "formats": sorted(set(formats)),
+        "tasks": sorted(set(tasks)),
         "decoding": str(how),
         "oracle": oracle,
-        "analyse": sorted(analyse),
+        "analyse": sorted(set(analyse)),
     }
     indexes = [workspace_.artifact(dataset, "index", str(a.run)) for a in runs.values() if a]
     used = [a for a in (*runs.values(), graph, *(i for i in indexes if i.exists())) if a]
@@ -131,10 +131,10 @@ def evaluate(
     if not force and artifact.is_current(recipe):
         saved = json.loads((artifact.path / "metrics.json").read_text(encoding="utf-8"))
         return Evaluated(saved, artifact.path, "up to date")
+    speaking = Speaking(how, oracle) if "respond" in tasks else None
     measuring = Measuring(
-        workspace_, head, data, runs, test_set, Speaking(how, oracle) if "respond" in tasks else None, tuple(analyse),
-        device, offline, progress, say,
-    )  # fmt: skip
+        workspace_, head, data, runs, test_set, speaking, sorted(set(analyse)), device, offline, progress, say
+    )
     with workspace.write(artifact, recipe) as directory:
         made = measuring.run(directory)
         write_json(directory / "metrics.json", made)

@@ -211,7 +211,7 @@ def test_an_analysis_that_fits_no_model_is_refused_before_anything_is_measured(w
 def test_analyses_stand_in_the_report_with_a_picture_each(workspace):
     names = ["genre", "turns", "fields", "candidates"]
     made = measure(workspace, RUN, "cooccurrence", analyse=names)
-    assert list(made.report["analyses"]) == names
+    assert list(made.report["analyses"]) == sorted(names)
     files = {p.name for p in made.path.iterdir()}
     for name, found in made.report["analyses"].items():
         assert found["picture"] == f"{name}.png"
@@ -224,6 +224,12 @@ def test_analyses_stand_in_the_report_with_a_picture_each(workspace):
     plain = measure(workspace)
     assert made.report["models"][RUN]["figures"] == plain.report["models"][RUN]["figures"]
     assert plain.report["analyses"] == {}
+
+
+def test_the_order_of_analyses_and_one_named_twice_change_nothing(workspace):
+    one = measure(workspace, analyse=["turns", "genre", "turns"], formats=["latex", "latex"])
+    other = measure(workspace, analyse=["genre", "turns"], formats=["latex"])
+    assert (other.status, other.path) == ("up to date", one.path)
 
 
 # ---- tables -----------------------------------------------------------------------------------------------------

@@ -1,6 +1,10 @@
+import shlex
+
 import pytest
 import tiny
+from typer.testing import CliRunner
 
+from crscli.cli import app
 from crscli.errors import ArtifactMissing
 from crscli.steps.evaluate import evaluate
 from crscli.steps.fetch_dataset import fetch_dataset
@@ -76,3 +80,36 @@ def test_the_commands_keep_the_settings_that_are_not_the_usual_ones(workspace):
         "crs evaluate --dataset tiny --model seven --protocol turns --split valid --exclude-mentioned"
         " --format latex --draws 20 --run r --force"
     )
+
+
+def test_a_command_of_a_neural_run_and_its_report_repeats_them(neural_workspace, tmp_path):
+    workspace = Workspace(neural_workspace)
+    candidates = tmp_path / "my films.txt"
+    candidates.write_text("f0\nf2\n", encoding="utf-8")
+    sets = tiny.small(item_fields="title, genres")
+    train(workspace, dataset="tiny", model="pecrs-tiny", sets=sets, run="mine", device="cpu", max_steps=2, seed=3)
+    evaluate(
+        workspace, dataset="tiny", models=["mine"], run="r", draws=20, candidates=candidates, decoding="nucleus:p=0.9",
+        oracle=True, analyse=["turns", "genre"],
+    )  # fmt: skip
+    evaluate(workspace, dataset="tiny", models=["mine"], run="silent", draws=20, tasks=["rank"])
+    names = ("tiny/models/mine", "tiny/reports/r", "tiny/reports/silent")
+    before = {a.name: (a.digest, a.provenance()["fingerprint"]) for a in workspace.artifacts("tiny") if a.name in names}
+    assert len(before) == 3
+    for name in names:
+        file = next(p for p in (workspace.root / name).iterdir() if p.name != "provenance.json" and p.is_file())
+        file.write_bytes(b"")
+    found = states(workspace)
+    model, report, silent = (shlex.split(found[name].next_command) for name in names)
+    assert {"--max-steps", "item_fields=title, genres"} < set(model)
+    assert model[-5:] == ["--run", "mine", "--seed", "3", "--force"]
+    assert " ".join(report).endswith(
+        " --decoding nucleus:p=0.9 --oracle --analyse genre --analyse turns --run r --force"
+    )
+    assert str(candidates) in report
+    assert silent[-5:] == ["--task", "rank", "--run", "silent", "--force"]
+    for command in (model, report, silent):
+        done = CliRunner().invoke(app, [*command[1:], "-w", str(workspace.root)])
+        assert done.exit_code == 0, done.output
+    after = {a.name: (a.digest, a.provenance()["fingerprint"]) for a in workspace.artifacts("tiny") if a.name in names}
+    assert after == before

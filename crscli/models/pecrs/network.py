@@ -235,8 +235,8 @@ class PecrsNetwork(nn.Module):
     def memory_bytes(self, rows: int) -> int:
         """About what training on `rows` points at once takes.
 
-        Weights, and for trained ones gradient and two moments; for each token that a gradient passes, about 16 values
-        of a layer's width (34 where all weights are trained); the vocabulary's scores of the responses, three times.
+        Weights, and for trained ones gradient and two moments; for each token that a gradient passes, about 40 values
+        of a layer's width (found with GPT-2 small on a CPU); the vocabulary's scores of the responses, three times.
         """
         config, backbone = self.config, self.backbone
         size = 2 if self.device.type == "cuda" else 4
@@ -248,9 +248,8 @@ class PecrsNetwork(nn.Module):
         per_item = sum(len(t) for t in self.texts) / max(1, len(self.texts))
         tokens += round(items * per_item) if config.item_gradient else 0
         layers = backbone.lm.config.num_hidden_layers
-        kept = 34 if "full" in config.tune else 16
         scores = rows * config.turn_tokens * backbone.vocabulary * 4 * 3
-        return int(frozen * size + trained * 16 + tokens * layers * backbone.width * kept * size + scores + 5e8)
+        return int(frozen * size + trained * 16 + tokens * layers * backbone.width * 40 * size + scores + 5e8)
 
     # ---- the training loop's side -----------------------------------------------------------------------------
 
