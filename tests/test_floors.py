@@ -18,8 +18,8 @@ FLOORS = {
             "vocabulary workspace schemas names genres decoding",
             "dialogue catalogue kg wishes metrics",
             "datasets metadata linking protocols config",
-            "signals ranker backbone generation graph_encoder index training llm recommender phrasing simulator answers evaluation analyses"
-            " figures report",
+            "signals ranker backbone generation graph_encoder index training llm recommender phrasing simulator"
+            " answers evaluation analyses figures report",
             "models console",
             "steps",
             "cli __main__",

@@ -120,7 +120,7 @@ class Backbone(nn.Module):
         if positions > backbone.positions:
             raise ConfigError(
                 f"backbone {name} has {backbone.positions} positions, {positions} are needed",
-                "lower context_tokens and response_tokens, or take a backbone with more positions",
+                "lower context_tokens and turn_tokens, or take a backbone with more positions",
             )
         backbone.check()
         with _seeded(seed + 1):

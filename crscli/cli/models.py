@@ -275,7 +275,7 @@ def evaluate(
 
 @command("demo")
 def demo(run: Run, force: ForceOption = False) -> None:
-    """Run every step on the bundled sample data; no network, no GPU, about a minute.
+    """Run every step on the bundled sample data; no network, no GPU, about three minutes.
 
     Works in a folder of its own inside the workspace (.demo).
     """

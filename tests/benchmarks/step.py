@@ -35,8 +35,10 @@ def main():
     device = pick_device(arguments.device)
     rate = matrix_rate(device)
     data = read_dataset(Workspace(arguments.workspace), arguments.dataset)
-    print(f"{torch.cuda.get_device_name(device) if device.startswith('cuda') else device}, matrix product "
-          f"{rate / 1e12:.1f} TFLOP/s; {arguments.dataset}; {' '.join(arguments.sets)}")
+    print(
+        f"{torch.cuda.get_device_name(device) if device.startswith('cuda') else device}, matrix product "
+        f"{rate / 1e12:.1f} TFLOP/s; {arguments.dataset}; {' '.join(arguments.sets)}"
+    )
     print("| model | batch | trained of parameters | s a step | points/s | peak, GB | TFLOP a step | share of rate |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in arguments.model:
@@ -65,8 +67,9 @@ def measured(name, arguments, device, rate, data):
         steps(5)
     work = counter.get_total_flops() / 5
     before = [steps(1) for _ in range(3)]
-    seconds = statistics.median((steps(arguments.steps) - statistics.median(before)) / (arguments.steps - 1)
-                                for _ in range(3))
+    seconds = statistics.median(
+        (steps(arguments.steps) - statistics.median(before)) / (arguments.steps - 1) for _ in range(3)
+    )
     every = sum(p.numel() for p in model.network.parameters())
     trained = sum(p.numel() for p in model.network.trained().values())
     return (

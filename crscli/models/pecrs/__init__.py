@@ -10,7 +10,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -259,7 +259,7 @@ class Pecrs:
             ArtifactMissing: it was made from other weights or items.
         """
         index.check(self.item_digest)
-        self._index = index
+        self._index, self._last = index, None
 
     def without_field(self, name: str) -> None:
         """Read items without one of their fields from now on (the paper's Table 6)."""
@@ -367,6 +367,8 @@ class Pecrs:
             decoding: how tokens are chosen.
             recommend: decides in the model's place; an oracle, for measurements alone.
         """
+        room = self.network.backbone.positions - self.config.context_tokens - 8
+        decoding = replace(decoding, max_tokens=min(decoding.max_tokens, room))
         made: list[Utterance] = []
         for start in range(0, len(contexts), self.rows_at_once):
             part = slice(start, start + self.rows_at_once)
