@@ -47,6 +47,7 @@ def _no_settings(monkeypatch):
     for name in list(os.environ):
         if name.startswith("CRS_"):
             monkeypatch.delenv(name)
+    monkeypatch.delenv("COLUMNS", raising=False)  # several test processes at once set it, and tables would be folded
 
 
 @pytest.fixture(scope="session")
