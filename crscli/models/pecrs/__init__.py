@@ -127,6 +127,13 @@ class Pecrs:
         points = network.layout.points(data.train)
         examples = [e for d in data.valid for e in cut(d)]
         schedule = Schedule.of(config, seed=seed)
+        trained, every = (sum(p.numel() for p in part) for part in (network.trained().values(), network.parameters()))
+        steps = schedule.steps_per_epoch(len(points)) * schedule.epochs
+        need = network.memory_bytes(config.micro_batch or config.batch_size)
+        run.say(
+            f"{trained:,} of {every:,} parameters are trained on {len(points):,} points in {steps:,} steps; "
+            f"about {need / 1e9:.1f} GB of memory needed"
+        )
         judged = bool(examples) and network._has_item_loss
         model.log = fit(
             network,
