@@ -209,11 +209,11 @@ class Workspace:
             )
         if len(names) == 1:
             return names[0], "the only dataset in the workspace"
-        every = [(_finished(a), a) for name in names for a in self.artifacts(name)]
-        runs = [(when, a) for when, a in every if a.kind == "models" and model in (a.run, _model_of(a))]
+        every = [(*_recorded(a), a) for name in names for a in self.artifacts(name)]
+        runs = [(when, a) for when, of, a in every if a.kind == "models" and model in (a.run, of)]
         if model and runs:
             return max(runs, key=lambda pair: pair[0])[1].dataset, f"it has the newest run of {model}"
-        return max(every, key=lambda pair: pair[0])[1].dataset, "the dataset written last"
+        return max(every, key=lambda found: found[0])[2].dataset, "the dataset written last"
 
 
 @contextlib.contextmanager
@@ -300,20 +300,13 @@ def _digest(outputs: Any) -> str:
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
 
 
-def _finished(artifact: Artifact) -> str:
-    """When it was finished; never, if its record is damaged: a choice among datasets does not fail on one of them."""
+def _recorded(artifact: Artifact) -> tuple[str, str]:
+    """When it was finished, and its model; "" where its record is damaged: no choice among datasets fails on one."""
     try:
-        return artifact.provenance()["finished"]
+        record = artifact.provenance()
     except ChecksumError:
-        return ""
-
-
-def _model_of(artifact: Artifact) -> str:
-    """The model of a run; "" if its record is damaged."""
-    try:
-        return str(artifact.provenance()["params"].get("model", ""))
-    except ChecksumError:
-        return ""
+        return "", ""
+    return record["finished"], str(record["params"].get("model", ""))
 
 
 def _swap(partial: Path, final: Path) -> None:

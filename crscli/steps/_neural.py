@@ -24,12 +24,11 @@ from crscli.index import ItemIndex
 from crscli.models import model_class
 from crscli.progress import Progress, Say
 from crscli.steps.train import Machine, Work
-from crscli.training import Run, Schedule, fit
+from crscli.training import Run, Schedule, fit, what_it_takes
 from crscli.training.processes import is_first, is_worker, launch
 from crscli.workspace import Workspace
 
 PROBE_STEPS = 2
-LESS_MEMORY = "lower micro_batch (the result stays the same), context_tokens or item_tokens, or take a smaller backbone"
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,6 @@ class Plan:
     free_bytes: int
     seconds_per_step: float = 0.0
     peak_bytes: int = 0
-
-    @property
-    def text(self) -> str:
-        """In a sentence."""
-        return (
-            f"{self.trained:,} of {self.parameters:,} parameters are trained on {self.points:,} points in "
-            f"{self.steps:,} steps; about {self.memory_bytes / 1e9:.1f} GB of memory needed, "
-            f"{self.free_bytes / 1e9:.1f} GB free on {self.device}"
-        )
 
 
 def plan(work: Work, machine: Machine, say: Say) -> dict[str, Any]:
@@ -74,7 +64,7 @@ def plan(work: Work, machine: Machine, say: Say) -> dict[str, Any]:
     model.on(device)
     points = model.points(work.fit_data.train)
     made = _planned(model, len(points), work, device)
-    say(made.text)
+    say(what_it_takes(model.network, points, Schedule.of(settings, seed=work.seed)))
     say(f"probe: {PROBE_STEPS + 1} steps with the longest points, thrown away")
     # Long rows first, as the peak of a whole run would be.
     longest = sorted(points, key=model.network.length, reverse=True)[: settings.batch_size * (PROBE_STEPS + 1)]

@@ -160,6 +160,24 @@ def fit(
         return _Loop(model, examples, schedule, run, world, validate, choose, name).run_all(stop)
 
 
+def what_it_takes(model: Any, examples: Sequence[Any], schedule: Schedule) -> str:
+    """Parameters, steps and memory in a sentence, to be said before a long training.
+
+    Args:
+        model: a Trainable that can estimate its memory: `memory_bytes(rows)` of so many examples at once.
+        examples: what it would learn from.
+        schedule: steps.
+    """
+    trained = sum(p.numel() for p in model.trained().values())
+    every = sum(p.numel() for p in model.parameters())
+    steps = schedule.steps_per_epoch(len(examples)) * schedule.epochs
+    need = model.memory_bytes(schedule.micro_batch or schedule.batch_size)
+    return (
+        f"{trained:,} of {every:,} parameters are trained on {len(examples):,} points in {steps:,} steps; "
+        f"about {need / 1e9:.1f} GB of memory needed"
+    )
+
+
 class _Loop:
     """One training under way."""
 

@@ -33,7 +33,7 @@ from crscli.models.pecrs.lexical import counted_embeddings
 from crscli.models.pecrs.network import PecrsNetwork
 from crscli.progress import Progress, silent
 from crscli.recommender import PLACEHOLDER, FitData, Likelihood, Ranking, Utterance
-from crscli.training import Log, Run, Schedule, fit, memory_errors
+from crscli.training import Log, Run, Schedule, fit, memory_errors, what_it_takes
 from crscli.training.checkpoints import load_tensors, put, save_tensors
 
 _MEMORY = {"cpu": 5e8, "cuda": 1.6e10}
@@ -127,14 +127,8 @@ class Pecrs:
         points = network.layout.points(data.train)
         examples = [e for d in data.valid for e in cut(d)]
         schedule = Schedule.of(config, seed=seed)
-        trained, every = (sum(p.numel() for p in part) for part in (network.trained().values(), network.parameters()))
-        steps = schedule.steps_per_epoch(len(points)) * schedule.epochs
-        need = network.memory_bytes(config.micro_batch or config.batch_size)
-        run.say(
-            f"{trained:,} of {every:,} parameters are trained on {len(points):,} points in {steps:,} steps; "
-            f"about {need / 1e9:.1f} GB of memory needed"
-        )
-        judged = bool(examples) and network._has_item_loss
+        run.say(what_it_takes(network, points, schedule))
+        judged = bool(examples) and network.has_item_loss
         model.log = fit(
             network,
             points,

@@ -242,7 +242,7 @@ class PecrsNetwork(nn.Module):
         size = 2 if self.device.type == "cuda" else 4
         trained = sum(p.numel() for p in self.trained().values())
         frozen = sum(p.numel() for p in self.parameters()) - trained
-        candidates = config.negatives + 1 if self._has_item_loss and config.rerank_weight else 0
+        candidates = config.negatives + 1 if self.has_item_loss and config.rerank_weight else 0
         tokens = rows * (config.context_tokens + config.turn_tokens + 3 + candidates)
         items = min(len(self.texts), config.negatives + 1 + 4 * rows)
         per_item = sum(len(t) for t in self.texts) / max(1, len(self.texts))
@@ -280,7 +280,7 @@ class PecrsNetwork(nn.Module):
         """Points as tensors; `drawn` for all points of the batch, of which these are `rows`."""
         layout, base = self.layout, self.layout.base
         with_item = [num for num, p in enumerate(examples) if p.target >= 0]
-        use_items = self._has_item_loss
+        use_items = self.has_item_loss
         recall, rerank = (d if len(d) == 1 else d[[rows[n] for n in with_item]] for d in (drawn.recall, drawn.rerank))
         named = {t - base for p in examples for t in p.context if t >= base} | {examples[n].target for n in with_item}
         if with_item and use_items:
@@ -312,7 +312,8 @@ class PecrsNetwork(nn.Module):
         )
 
     @property
-    def _has_item_loss(self) -> bool:
+    def has_item_loss(self) -> bool:
+        """Whether finding or ordering items is learnt."""
         return "recall" in self.weights or "rerank" in self.weights
 
     def _learnt(self, examples: Sequence[Point], ids: Tensor) -> tuple[Tensor, Tensor, Tensor, list[int]]:
@@ -346,7 +347,7 @@ class PecrsNetwork(nn.Module):
     def losses(self, batch: PecrsBatch) -> dict[str, Tensor]:
         """Sums over rows: recall and rerank over rows with a target, generation over all (each row's mean)."""
         vectors = self._batch_items(batch)
-        asks = bool(len(batch.with_item)) and self._has_item_loss
+        asks = bool(len(batch.with_item)) and self.has_item_loss
         embeds = self.backbone.embed(batch.ids, vectors)
         hidden, kept = self.backbone.encode(embeds, lengths=batch.lengths if asks else None)
         made: dict[str, Tensor] = {}
