@@ -77,7 +77,7 @@ class Analyses:
     def again(self, predicted: Predictions, recommender: Any) -> Predictions:
         """The same rows ranked once more."""
         return evaluation.predict(
-            predicted.model, recommender, self.test_set, exclude_mentioned=predicted.exclude_mentioned
+            predicted.model, recommender, predicted.test_set, exclude_mentioned=predicted.exclude_mentioned
         )
 
 
@@ -165,7 +165,7 @@ def _decoding(
         spoken = evaluation.predict(
             predicted.model,
             recommender,
-            run.test_set,
+            predicted.test_set,
             exclude_mentioned=predicted.exclude_mentioned,
             speaking=Speaking(decoding),
             progress=lambda _, done, total, note="", shown=str(decoding): progress(shown, done, total, note),

@@ -16,6 +16,7 @@ from crscli.catalogue import Catalogue, Item
 from crscli.decoding import Decoding
 from crscli.dialogue import Context, Dialogue, Link, Turn
 from crscli.genres import canonical, said
+from crscli.kg import KnowledgeGraph
 from crscli.progress import Progress, silent
 from crscli.wishes import Wishes, WishReader
 
@@ -78,6 +79,16 @@ class Utterance:
     recommends: bool
 
 
+def filled(catalogue: Catalogue, template: str, ranking: Ranking, *, recommends: bool) -> Utterance:
+    """A reply whose k-th placeholder is the k-th item of the ranking; one more than there are items goes."""
+    pieces = template.split(PLACEHOLDER)
+    named = [int(n) for n in ranking.item_nums[: len(pieces) - 1]]
+    text = pieces[0]
+    for num, piece in enumerate(pieces[1:]):
+        text += (catalogue[named[num]].name if num < len(named) else "") + piece
+    return Utterance(" ".join(text.split()), template, tuple(named), recommends)
+
+
 @dataclass(frozen=True)
 class Likelihood:
     """How likely a response is to a model: negative log-likelihood in nats, tokens counted, and their text."""
@@ -134,6 +145,8 @@ class FitData:
         sequences: dialogues of which only the mentions are known, without text.
         refit: after the choice, learn from train and valid.
         neighbours: (N, E) what each item is beside in a knowledge graph, for models that may use one.
+        graph: the graph itself, for models that learn on one.
+        fusion: folder of the fusion run that training begins with.
     """
 
     train: Sequence[Dialogue]
@@ -141,6 +154,8 @@ class FitData:
     sequences: Sequence[Dialogue] = ()
     refit: bool = True
     neighbours: sp.csr_array | None = None
+    graph: KnowledgeGraph | None = None
+    fusion: Path | None = None
 
     @property
     def for_choice(self) -> list[Dialogue]:

@@ -31,16 +31,28 @@ KINDS: dict[str, str] = {
     "catalogue": "fetch-metadata",
     "links": "link-entities",
     "kg": "build-kg",
+    "fusion": "pretrain-fusion",
     "models": "train",
     "index": "index-items",
     "reports": "evaluate",
 }
 """Artifact kind -> the command that makes it, in the order of the work."""
 
-WITH_RUNS = ("kg", "models", "index", "reports")
+WITH_RUNS = ("kg", "fusion", "models", "index", "reports")
 PROVENANCE = "provenance.json"
 _RECORDED = {"step", "params", "inputs", "seeds", "fingerprint", "digest", "outputs", "versions", "finished", "notes"}
-_VERSIONS = ("numpy", "scipy", "pyarrow", "bm25s", "torch", "transformers", "tokenizers", "peft", "safetensors")
+_VERSIONS = (
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "bm25s",
+    "torch",
+    "torch-geometric",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "safetensors",
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +127,7 @@ class Artifact:
     @property
     def _maker(self) -> str:
         """The command that makes it, as far as its name tells."""
-        option = {"models": "model", "index": "model", "kg": "source"}.get(self.kind)
+        option = {"models": "model", "index": "model", "fusion": "model", "kg": "source"}.get(self.kind)
         run = f" --{option} {self.run}" if self.run and option else ""
         return f"crs {KINDS[self.kind]} --dataset {self.dataset}{run}"
 

@@ -30,7 +30,7 @@ from crscli.backbone.shapes import Shape, is_random
 from crscli.backbone.tokens import unspoken_tokens
 from crscli.errors import ArtifactMissing, ConfigError
 
-__all__ = ["Adapter", "Backbone", "Continuation", "Prefix", "Shape", "pick_device"]
+__all__ = ["Adapter", "Backbone", "Continuation", "Prefix", "Shape", "is_random", "pick_device"]
 
 
 class Backbone(nn.Module):
@@ -212,6 +212,12 @@ class Backbone(nn.Module):
         """Ids that no text uses: rows beyond the tokenizer, and its own special tokens."""
         return unspoken_tokens(self.tokenizer, self.vocabulary)
 
+    @property
+    def marks(self) -> dict[str, int]:
+        """The tokenizer's own tokens that begin ("cls"), separate ("sep") and end ("eos") texts; those it has."""
+        found = {name: getattr(self.tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "eos")}
+        return {name: int(token) for name, token in found.items() if token is not None}
+
     # ---- tensors ----------------------------------------------------------------------------------------------
 
     @property
@@ -232,6 +238,36 @@ class Backbone(nn.Module):
     def position_table(self) -> Tensor | None:
         """Learned absolute positions (P, D) that the model adds to its input; None where it has none."""
         return next((m.weight for n, m in self.lm.named_modules() if n.endswith("wpe")), None)
+
+    @torch.no_grad()
+    def prefix_shape(self) -> tuple[int, int, int]:
+        """(L, H, D / H) layers, heads of keys and values, and their width, as a prefix must have them.
+
+        Raises:
+            ConfigError: the model keeps no keys and values that a prefix could stand among.
+        """
+        try:
+            _, kept = self.encode(
+                self.embed(torch.zeros(1, 1, dtype=torch.long, device=self.device)),
+                lengths=torch.ones(1, dtype=torch.long, device=self.device),
+            )
+            assert kept is not None, "keys and values were asked for"
+            shapes = {tuple(t.shape) for layer in kept.layers for t in layer}
+            ((_, heads, _, width),) = shapes
+        except (AttributeError, AssertionError, IndexError, TypeError, ValueError):
+            raise ConfigError(
+                f"the layers of backbone {self.name} keep no keys and values that a prompt could stand among",
+                "take a decoder with attention in every layer, such as microsoft/DialoGPT-small",
+            ) from None
+        return len(kept.layers), heads, width
+
+    @torch.no_grad()
+    def draw_specials(self, seed: int) -> None:
+        """Begin special tokens at random, spread as the model's own are: where they stay as they begin."""
+        table = self.lm.get_input_embeddings().weight
+        draw = torch.Generator().manual_seed(seed)
+        noise = torch.randn(self.special_rows.shape, generator=draw).to(self.special_rows.device)
+        self.special_rows.copy_(table.float().mean(0) + noise * table.float().std(0))
 
     def embed(self, ids: Tensor, extra: Tensor | None = None) -> Tensor:
         """Input vectors of tokens by one look-up.

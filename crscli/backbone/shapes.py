@@ -28,8 +28,9 @@ KNOWN = {
     "gpt2-medium": _MEDIUM,
     "microsoft/DialoGPT-small": _SMALL,
     "microsoft/DialoGPT-medium": _MEDIUM,
+    "roberta-base": Shape(12, 768, 12, 50_265),
 }
-"""Models of GPT-2's type that `random:NAME` can build without a download."""
+"""Models that `random:NAME` can build without a download; decoders are of GPT-2's type."""
 _TINY = ("gpt2", "llama", "mistral", "qwen2", "bert", "roberta")
 
 
@@ -57,7 +58,8 @@ def random_config(name: str, shape: Shape, *, encoder: bool) -> Any:
             raise UsageError(f"backbone tiny:{which} is not known", f"known: {', '.join(f'tiny:{t}' for t in _TINY)}")
         config = _config(which, shape)
     elif which in KNOWN:
-        config = _config("gpt2", replace(KNOWN[which], positions=shape.positions, tied=shape.tied))
+        sizes = replace(KNOWN[which], positions=shape.positions, tied=shape.tied)
+        config = _config("roberta" if which.startswith("roberta") else "gpt2", sizes)
     elif Path(which).expanduser().is_dir():
         with retold(f"{which} holds no shape", "it needs a config.json"):
             config = AutoConfig.from_pretrained(str(Path(which).expanduser()), trust_remote_code=False)

@@ -54,21 +54,72 @@ def _protocol_names(incomplete: str) -> list[str]:
     return [name for name in PROTOCOLS if name.startswith(incomplete)]
 
 
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="crs models lists them.", autocompletion=_model_names)]
+RunNameOption = Annotated[str | None, typer.Option("--run", help="Name of the run; the model's by default.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, wins over the file.")]
+RecipeOption = Annotated[
+    str | None, typer.Option(help="Named settings: paper (the default) or code, where a model's two differ.")
+]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option(help="Language model: a folder, a hub id, random:gpt2 or tiny; the same as --set backbone=."),
+]
+DevicesOption = Annotated[int, typer.Option(min=1, help="Processes that train together, each on its own device.")]
+MaxStepsOption = Annotated[
+    int, typer.Option(min=0, help="Stop each stage after so many steps: a quick look, comparable to nothing.")
+]
+
+
+@command("pretrain-fusion")
+def pretrain_fusion(
+    run: Run,
+    model: ModelOption,
+    dataset: DatasetOption = None,
+    run_name: RunNameOption = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    recipe: RecipeOption = None,
+    backbone: BackboneOption = None,
+    kg: Annotated[str | None, typer.Option(help="Graph to learn on; the newest by default.")] = None,
+    device: DeviceOption = "auto",
+    devices: DevicesOption = 1,
+    max_steps: MaxStepsOption = 0,
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Teach UniCRS's prompts to name what a response names: reads dialogues/, links/ and kg/NAME, writes fusion/RUN.
+
+    What is trained after it can be no better than this stage: it says whether it has reached what it should.
+
+    Examples:
+
+      crs pretrain-fusion --model unicrs-tiny
+
+      crs pretrain-fusion -d redial --model unicrs --kg unicrs --set fusion_rate=1e-3
+    """
+    from crscli.steps.pretrain_fusion import pretrain_fusion as step
+
+    chosen = run.dataset(dataset)
+    made = step(
+        run.workspace, dataset=chosen, model=model, run=run_name, config=config, sets=_settings(sets, backbone),
+        recipe=recipe, kg=kg, device=device, devices=devices, max_steps=max_steps, seed=seed, force=force,
+        dry_run=dry_run, offline=run.offline, progress=run.console.progress, say=run.console.say,
+    )  # fmt: skip
+    _show_trained(run, chosen, made, f"crs train --dataset {chosen} --model {made.model}")
+
+
 @command("train")
 def train(
     run: Run,
-    model: Annotated[str, typer.Option("--model", "-m", help="crs models lists them.", autocompletion=_model_names)],
+    model: ModelOption,
     dataset: DatasetOption = None,
-    run_name: Annotated[str | None, typer.Option("--run", help="Name of the run; the model's by default.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="key=value, wins over the file.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Named settings: paper (the default) or code, where a model's two differ.")
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(help="Language model: a folder, a hub id, random:gpt2 or tiny; the same as --set backbone=."),
-    ] = None,
+    run_name: RunNameOption = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    recipe: RecipeOption = None,
+    backbone: BackboneOption = None,
     refit: Annotated[
         bool | None,
         typer.Option(
@@ -78,18 +129,22 @@ def train(
         ),
     ] = None,
     kg: Annotated[
-        str | None, typer.Option(help="Graph that the model takes items' neighbours from, where it can (blend).")
+        str | None,
+        typer.Option(
+            help="Graph that the model learns on (the newest by default), or that blend takes neighbours from."
+        ),
+    ] = None,
+    fusion: Annotated[
+        str | None, typer.Option(help="Fusion run that UniCRS begins with; its newest by default.")
     ] = None,
     device: DeviceOption = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="Processes that train together, each on its own device.")] = 1,
-    max_steps: Annotated[
-        int, typer.Option(min=0, help="Stop after so many steps: a quick look, comparable to nothing.")
-    ] = 0,
+    devices: DevicesOption = 1,
+    max_steps: MaxStepsOption = 0,
     seed: SeedOption = 0,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Fit a model: reads items/ and dialogues/, writes models/RUN.
+    """Fit a model: reads items/ and dialogues/, for some links/, kg/NAME and fusion/RUN, writes models/RUN.
 
     A training that is interrupted goes on where it was when the command is run again.
 
@@ -99,56 +154,68 @@ def train(
 
       crs train -d redial -m blend --set ranker=linear --run blend-linear
 
-      crs train --model pecrs-tiny
+      crs train --model unicrs-tiny
 
       crs train --model pecrs-small --dry-run
     """
     from crscli.steps.train import train as step
 
     chosen = run.dataset(dataset)
-    given = [*(sets or ()), *([f"backbone={backbone}"] if backbone else [])]
     made = step(
-        run.workspace, dataset=chosen, model=model, run=run_name, config=config,
-        sets=tuple(given), recipe=recipe, refit=refit, kg=kg, device=device, devices=devices, max_steps=max_steps,
+        run.workspace, dataset=chosen, model=model, run=run_name, config=config, sets=_settings(sets, backbone),
+        recipe=recipe, refit=refit, kg=kg, fusion=fusion, device=device, devices=devices, max_steps=max_steps,
         seed=seed, force=force, dry_run=dry_run, offline=run.offline, progress=run.console.progress,
         say=run.console.say,
     )  # fmt: skip
+    _show_trained(run, chosen, made, f"crs evaluate --dataset {chosen} --model {made.run}")
+
+
+def _settings(sets: list[str] | None, backbone: str | None) -> tuple[str, ...]:
+    return (*(sets or ()), *([f"backbone={backbone}"] if backbone else []))
+
+
+def _show_trained(run: Run, dataset: str, made: Any, following: str) -> None:
+    """What train or pretrain-fusion made or would make."""
     if not run.tells_results:
         return
-    if run.console.as_json:
-        run.console.document(made.__dict__)
+    console = run.console
+    if console.as_json:
+        console.document(made.__dict__)
+        return
+    settings = [[k, v] for k, v in made.settings.items()]
+    if made.status == "dry run":
+        reads = ", ".join(f"{dataset}/{name}" for name in ("items", "dialogues"))
+        console.line(f"dry run: would read {reads}; fit on {' + '.join(made.fitted_on)}; write {made.path}")
+        _show_plan(console, made.plan)
+        console.table(["setting", "value"], settings, numbers=False)
         return
     took = f" in {made.seconds:.0f} s" if made.status == "written" else ""
-    if made.status == "dry run":
-        reads = f"{chosen}/items, {chosen}/dialogues"
-        run.console.line(f"dry run: would read {reads}; fit on {' + '.join(made.fitted_on)}; write {made.path}")
-        _show_plan(run.console, made.plan)
-        run.console.table(["setting", "value"], [[k, v] for k, v in made.settings.items()], numbers=False)
-        return
-    run.console.line(f"{made.run}: {made.status}{took}; fitted on {' + '.join(made.fitted_on)}; {made.path}")
-    run.console.table(["setting", "value"], [[k, v] for k, v in made.settings.items()], numbers=False)
+    console.line(f"{made.run}: {made.status}{took}; fitted on {' + '.join(made.fitted_on)}; {made.path}")
+    console.table(["setting", "value"], settings, numbers=False)
     for name, value in made.log.items():
-        run.console.detail(f"{name}: {value}")
+        console.detail(f"{name}: {value}")
     if made.status == "written":
-        run.console.say(f"next: crs evaluate --dataset {chosen} --model {made.run}{run.place}")
+        console.say(f"next: {following}{run.place}")
 
 
 def _show_plan(console: Console, plan: dict[str, Any] | None) -> None:
     """What a training would take."""
     if plan is None:
         return
+    columns = list(plan["stages"]) if len(plan["stages"]) > 1 else [""]
+    of = list(plan["stages"].values())
     rows = [
-        ["parameters", f"{plan['parameters']:,}"],
-        ["of them trained", f"{plan['trained']:,} ({plan['trained'] / plan['parameters']:.2%})"],
-        ["points", f"{plan['points']:,}"],
-        ["steps", f"{plan['steps']:,}"],
-        ["device", plan["device"]],
-        ["memory, estimated", f"{plan['memory_bytes'] / 1e9:.1f} GB ({plan['free_bytes'] / 1e9:.1f} GB free)"],
-        ["memory, of the probe", f"{plan['peak_bytes'] / 1e9:.1f} GB"],
-        ["a step, longest points", f"{plan['seconds_per_step']:.2f} s"],
-        ["all steps at most", f"{plan['hours']:.1f} h, validation not counted"],
+        ["parameters", *(f"{s['parameters']:,}" for s in of)],
+        ["of them trained", *(f"{s['trained']:,} ({s['trained'] / s['parameters']:.2%})" for s in of)],
+        ["points", *(f"{s['points']:,}" for s in of)],
+        ["steps", *(f"{s['steps']:,}" for s in of)],
+        ["memory, estimated", *(f"{s['memory_bytes'] / 1e9:.1f} GB" for s in of)],
+        ["a step, longest points", *(f"{s['seconds_per_step']:.2f} s" for s in of)],
+        ["all steps at most", *(f"{s['hours']:.1f} h" for s in of)],
     ]
-    console.table(["what it would take", ""], rows, numbers=False)
+    console.table(["what it would take", *columns], rows, numbers=False)
+    free, peak = (f"{plan[name] / 1e9:.1f} GB" for name in ("free_bytes", "peak_bytes"))
+    console.line(f"on {plan['device']}: {free} free, {peak} held by the probe; time of validation is not counted")
     console.line()
 
 

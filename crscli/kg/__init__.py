@@ -115,11 +115,14 @@ class KnowledgeGraph:
     def resolve(self, link: Link) -> int | None:
         """The entity of a link, None if the graph has none.
 
-        A person or a genre is looked up by its name, among people or genres where the graph tells them apart.
+        A person or a genre is looked up by its name, among people or genres where the graph tells them apart; data that
+        were linked to the graph itself may give the entity.
         """
         if link.kind == "item":
             entity = self.item_entities[self.items.num(link.id)] if link.id in self.items else -1
             return None if entity < 0 else int(entity)
+        if link.id in self.entities:
+            return self.entities.num(link.id)
         name = genres.canonical(link.id) if link.kind == GENRE else link.id
         return self.names.get(f"{link.kind}:{key(name)}")
 

@@ -112,3 +112,14 @@ METRICS: dict[str, tuple[Callable[[np.ndarray, int], np.ndarray], int]] = {
     "ndcg@10": (ndcg_at_k, 10),
 }
 """Name -> (function of (R, G) ranks and k, k), in the order of the tables."""
+
+
+def recall_figures(ranks: Sequence[np.ndarray]) -> dict[str, float]:
+    """Recall over all labels at 1, 10 and 50, and `recall`, the mean of the three: what trainings are chosen by.
+
+    Args:
+        ranks: (G,) of each row, the rank of each of its labels.
+    """
+    flat = np.concatenate([*ranks, np.zeros(0, dtype=np.int64)])[:, None]
+    figures = {f"recall@{k}": float(recall_at_k(flat, k).mean()) if len(flat) else 0.0 for k in (1, 10, 50)}
+    return {**figures, "recall": sum(figures.values()) / 3}

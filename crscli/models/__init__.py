@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from crscli.errors import unknown_name
+from crscli.errors import UsageError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,8 @@ class ModelSpec:
     """A named model: the class that implements it, and the settings that make the preset.
 
     `needs_run` is True if it cannot be fitted on the fly when it is evaluated; `uses_graph` if it can take items'
-    neighbours from a knowledge graph; `is_neural` if it is trained by steps, on a GPU where there is one.
+    neighbours from a knowledge graph; `is_neural` if it is trained by steps, on a GPU where there is one; `needs_graph`
+    if it learns on a knowledge graph and links; `fusion` the class of its pre-training, where it has one.
     """
 
     target: str
@@ -22,11 +23,16 @@ class ModelSpec:
     needs_run: bool = False
     uses_graph: bool = False
     is_neural: bool = False
+    needs_graph: bool = False
+    fusion: str = ""
 
 
 _TRIVIAL = "crscli.models.trivial"
 _NEIGHBOURS = "crscli.models.neighbours:SignalModel"
 _PECRS = "crscli.models.pecrs:Pecrs"
+_UNICRS = "crscli.models.unicrs:Unicrs"
+_FUSION = "crscli.models.unicrs:Fusion"
+_KDD22 = "Wang et al., KDD 2022"
 _EACL24 = "Ravaut et al., EACL 2024"
 
 MODELS: dict[str, ModelSpec] = {
@@ -120,6 +126,46 @@ MODELS: dict[str, ModelSpec] = {
         needs_run=True,
         is_neural=True,
     ),
+    "kbrd": ModelSpec(
+        "crscli.models.kbrd:Kbrd",
+        "what the dialogue names, pooled on a knowledge graph, ranks items and colours the words of a small Transformer",
+        "Chen et al., EMNLP 2019",
+        needs_run=True,
+        is_neural=True,
+        needs_graph=True,
+    ),
+    "unicrs-tiny": ModelSpec(
+        _UNICRS,
+        "UniCRS with a small decoder and encoder of its own; needs no download and no GPU",
+        _KDD22,
+        {
+            "backbone": "tiny",
+            "encoder": "tiny",
+            "tune": "full",
+            "lexical": True,
+            "node_width": 64,
+            "context_tokens": 128,
+            "response_tokens": 64,
+            "conversation_batch": 32,
+            "fusion_rate": 1e-3,
+            "conversation_rate": 1e-3,
+            "recommendation_rate": 1e-3,
+            "gate_times": 5.0,
+        },
+        needs_run=True,
+        is_neural=True,
+        needs_graph=True,
+        fusion=_FUSION,
+    ),
+    "unicrs": ModelSpec(
+        _UNICRS,
+        "prompts of words and a graph's entities steer a frozen language model; DialoGPT-small, RoBERTa-base",
+        _KDD22,
+        needs_run=True,
+        is_neural=True,
+        needs_graph=True,
+        fusion=_FUSION,
+    ),
 }
 
 
@@ -136,5 +182,22 @@ def model_spec(name: str) -> ModelSpec:
 
 def model_class(name: str) -> Any:
     """Import the class of a model: a Recommender and Fittable with a `config_class` (crscli.recommender)."""
-    module, _, attribute = model_spec(name).target.partition(":")
+    return _imported(model_spec(name).target)
+
+
+def fusion_class(name: str) -> Any:
+    """Import the class of a model's pre-training: a Fittable with the same `config_class`.
+
+    Raises:
+        UsageError: it has none.
+    """
+    target = model_spec(name).fusion
+    if not target:
+        having = ", ".join(known for known, spec in MODELS.items() if spec.fusion)
+        raise UsageError(f"{name} is not pre-trained", f"models that are: {having}")
+    return _imported(target)
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)

@@ -66,7 +66,8 @@ def read_dataset(workspace_: Workspace, dataset: str, *, linked: bool = False) -
         linked: add the people and genres that `link-entities` found to the turns.
 
     Raises:
-        ArtifactMissing: it was not fetched, or not to the end; the catalogue or the links are of another fetch.
+        ArtifactMissing: it was not fetched, or not to the end; the catalogue or the links are of another fetch; links
+            are asked for that were not made.
         ChecksumError: a file was changed since.
     """
     items, dialogues = workspace_.artifact(dataset, "items"), workspace_.artifact(dataset, "dialogues")
@@ -85,10 +86,10 @@ def read_dataset(workspace_: Workspace, dataset: str, *, linked: bool = False) -
     used = {a.name: a.digest for a in (items, dialogues, source)}
     links = workspace_.artifact(dataset, "links")
     marked = has_mentions(loaded)
-    if links.exists() and (linked or not marked):
+    if linked or (links.exists() and not marked):
         found = read_links(_up_to(links, source, dialogues).open())
         loaded = {split: with_links(split, content, found) for split, content in loaded.items()}
-        used |= {} if marked else {links.name: links.digest}
+        used |= {links.name: links.digest}
     return DatasetInputs(
         dataset,
         facts["corpus"],
@@ -139,6 +140,11 @@ def find_run(workspace_: Workspace, dataset: str, name: str) -> Artifact | None:
     return max(of_model, key=lambda pair: pair[0])[1] if of_model else None
 
 
+def reads_links(run: Artifact | None) -> bool:
+    """Whether a run's model learns on a graph, and so reads the people and genres that were linked."""
+    return run is not None and model_spec(run.provenance()["params"]["model"]).needs_graph
+
+
 def load_run(
     workspace_: Workspace,
     artifact: Artifact,
@@ -163,15 +169,8 @@ def load_run(
     Raises:
         ArtifactMissing: it was made from other dialogues or items, or without the metadata that are there now.
     """
-    before = artifact.provenance()["inputs"]
-    # A graph is part of the run: its neighbours were saved with it.
-    names = {name for name in before.keys() | data.inputs.keys() if name.split("/")[1] != "kg"}
-    stale = [name for name in names if before.get(name) != data.inputs.get(name)]
-    if stale:
-        raise ArtifactMissing(
-            f"run '{artifact.name}' is stale: it was made from another version of {', '.join(sorted(stale))}",
-            f"crs status --dataset {artifact.dataset} shows the command that renews it with its settings",
-        )
+    links = workspace_.artifact(artifact.dataset, "links")
+    refuse_stale(artifact, data.inputs | ({links.name: links.digest} if reads_links(artifact) else {}))
     folder = artifact.open()
     record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model_type = model_class(record["model"])
@@ -182,6 +181,43 @@ def load_run(
     neural = import_module(NEURAL)
     run = artifact.run or record["model"]
     return neural.ready(workspace_, artifact.dataset, run, model, device, say, index=index), record
+
+
+def refuse_stale(artifact: Artifact, inputs: Mapping[str, str]) -> None:
+    """Refuse a run that was made from other dialogues, items or links than there are now.
+
+    Graphs and fusion runs are part of the run: it has saved what it takes from them.
+
+    Raises:
+        ArtifactMissing: it was.
+    """
+    before = artifact.provenance()["inputs"]
+    names = {name for name in before.keys() | inputs.keys() if name.split("/")[1] not in ("kg", "fusion")}
+    stale = [name for name in names if before.get(name) != inputs.get(name)]
+    if stale:
+        raise ArtifactMissing(
+            f"run '{artifact.name}' is stale: it was made from another version of {', '.join(sorted(stale))}",
+            f"crs status --dataset {artifact.dataset} shows the command that renews it with its settings",
+        )
+
+
+def find_fusion(workspace_: Workspace, dataset: str, model: str, name: str | None = None) -> Artifact:
+    """The fusion run of that name, or the newest one of the model.
+
+    Raises:
+        ArtifactMissing: there is none.
+    """
+    runs = [a for a in workspace_.artifacts(dataset) if a.kind == "fusion"]
+    own = [a for a in runs if a.provenance()["params"]["model"] == model]
+    if name is None and own:
+        return max(own, key=lambda a: a.provenance()["finished"])
+    wanted = workspace_.artifact(dataset, "fusion", name or model)
+    if not wanted.exists():
+        there = f" (there is: {', '.join(str(a.run) for a in runs)})" if runs else ""
+        raise ArtifactMissing(
+            f"no fusion run '{wanted.name}'{there}", f"run: crs pretrain-fusion --dataset {dataset} --model {model}"
+        )
+    return wanted
 
 
 def find_kg(workspace_: Workspace, dataset: str, name: str | None = None) -> Artifact:

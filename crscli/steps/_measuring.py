@@ -1,6 +1,6 @@
 """Measuring the models of one report, and the files of what they predicted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from crscli.models import MODELS, model_class
 from crscli.progress import Progress, Say
 from crscli.protocols import TestSet
 from crscli.recommender import Recommender
-from crscli.steps._dataset import DatasetInputs, load_run
+from crscli.steps._dataset import DatasetInputs, load_run, reads_links
 from crscli.workspace import Artifact, Workspace
 
 TRIVIAL = ("copy", "popularity", "copy-popularity")
@@ -27,13 +27,17 @@ TRIVIAL = ("copy", "popularity", "copy-popularity")
 
 @dataclass(frozen=True)
 class Measuring:
-    """Models that are being measured, one after the other."""
+    """Models that are being measured, one after the other.
+
+    `test_sets` holds the rows twice: as the data have them, and with the people and genres that were linked, for models
+    that learn on a graph.
+    """
 
     workspace: Workspace
     head: dict[str, Any]
     data: DatasetInputs
     runs: dict[str, Artifact | None]
-    test_set: TestSet
+    test_sets: Mapping[bool, TestSet]
     speaking: Speaking | None
     analyse: Sequence[str]
     device: str
@@ -46,15 +50,15 @@ class Measuring:
 
         The models that were asked for are compared with each other and with the best trivial one.
         """
-        head, test_set = self.head, self.test_set
+        head, test_set = self.head, self.test_sets[False]
         seed, draws = head["seed"], head["bootstrap_draws"]
         predictions, facts, analyses = [], {}, Analyses(self.analyse, test_set, head)
         for name, artifact in self.runs.items():
             recommender, facts[name] = self._recommender(name, artifact)
             speaking = self.speaking if "respond" in recommender.tasks else None
             predicted = evaluation.predict(
-                name, recommender, test_set, exclude_mentioned=head["exclude_mentioned"], speaking=speaking,
-                progress=self.progress,
+                name, recommender, self.test_sets[reads_links(artifact)], exclude_mentioned=head["exclude_mentioned"],
+                speaking=speaking, progress=self.progress,
             )  # fmt: skip
             predictions.append(predicted)
             if predicted.answers and speaking:

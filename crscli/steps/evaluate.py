@@ -17,7 +17,7 @@ from crscli.errors import ArtifactMissing, UsageError, unknown_name
 from crscli.models import MODELS, model_class, model_spec
 from crscli.progress import Progress, Say, silent
 from crscli.protocols import TestSet, protocol_for, select
-from crscli.steps._dataset import find_run, load_kg, read_dataset, write_json
+from crscli.steps._dataset import DatasetInputs, find_run, load_kg, read_dataset, reads_links, write_json
 from crscli.steps._measuring import TRIVIAL, Measuring
 from crscli.workspace import Artifact, Recipe, Workspace
 
@@ -88,16 +88,24 @@ def evaluate(
     """
     _check_options(split, limit, formats, tasks, analyse)
     how = Decoding.parse(decoding)
+    names = list(dict.fromkeys([*TRIVIAL, *models]))
+    runs = {name: _run_of(workspace_, dataset, name) for name in names}
     data = read_dataset(workspace_, dataset)
     chosen = protocol_for(protocol, data.corpus, data.form)
     listed = read_candidates(candidates, data.catalogue) if candidates else None
     graph = workspace_.artifact(dataset, "kg", chosen.graph) if chosen.graph else None
     linked = load_kg(graph, data.catalogue).linked if graph and graph.exists() else None
-    test_set = select(
-        chosen, data.splits, split, data.catalogue, corpus=data.corpus, form=data.form, listed=listed, linked=linked
-    )
-    names = list(dict.fromkeys([*TRIVIAL, *models]))
-    runs = {name: _run_of(workspace_, dataset, name) for name in names}
+
+    def rows_of(given: DatasetInputs) -> TestSet:
+        found = select(
+            chosen, given.splits, split, data.catalogue, corpus=data.corpus, form=data.form, listed=listed,
+            linked=linked,
+        )  # fmt: skip
+        return found if limit is None else _first_rows(found, limit)
+
+    test_set = rows_of(data)
+    # Models that learn on a graph see the people and genres that were linked; the others see what they were fitted on.
+    told = read_dataset(workspace_, dataset, linked=True) if any(map(reads_links, runs.values())) else data
     if analyse:
         refuse_unfit(analyse, [_class_of(name, artifact) for name, artifact in runs.items() if name not in TRIVIAL])
     params = {
@@ -120,11 +128,9 @@ def evaluate(
     }
     indexes = [workspace_.artifact(dataset, "index", str(a.run)) for a in runs.values() if a]
     used = [a for a in (*runs.values(), graph, *(i for i in indexes if i.exists())) if a]
-    inputs = data.inputs | {a.name: a.digest for a in used}
+    inputs = told.inputs | {a.name: a.digest for a in used}
     recipe = Recipe("evaluate", STEP_FORMAT, params, inputs, {"seed": seed})
     artifact = workspace_.artifact(dataset, "reports", run or _report_name(params, models))
-    if limit is not None:
-        test_set = _first_rows(test_set, limit)
     head = report.header(data.name, data.corpus, data.form, test_set, params, seed, marked=data.marked)
     if dry_run:
         return Evaluated(head, artifact.path, "dry run")
@@ -132,8 +138,9 @@ def evaluate(
         saved = json.loads((artifact.path / "metrics.json").read_text(encoding="utf-8"))
         return Evaluated(saved, artifact.path, "up to date")
     speaking = Speaking(how, oracle) if "respond" in tasks else None
+    test_sets = {False: test_set, True: test_set if told is data else rows_of(told)}
     measuring = Measuring(
-        workspace_, head, data, runs, test_set, speaking, sorted(set(analyse)), device, offline, progress, say
+        workspace_, head, data, runs, test_sets, speaking, sorted(set(analyse)), device, offline, progress, say
     )
     with workspace.write(artifact, recipe) as directory:
         made = measuring.run(directory)

@@ -8,9 +8,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +37,16 @@ class Batch(Protocol):
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
         ...
+
+
+BatchT = TypeVar("BatchT")
+
+
+def moved(batch: BatchT, device: torch.device) -> BatchT:
+    """A batch, a dataclass of tensors and `counts`, on a device."""
+    names = [f.name for f in fields(batch) if f.name != "counts"]  # type: ignore[arg-type]
+    there = {name: getattr(batch, name).to(device, non_blocking=True) for name in names}
+    return replace(batch, **there)  # type: ignore[type-var]
 
 
 class Trainable(Protocol):

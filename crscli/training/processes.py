@@ -102,9 +102,14 @@ def is_worker() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def rank_of() -> int:
+    """Which of several processes this is; 0 for the only one."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def is_first() -> bool:
     """Whether this process is the only one, or the first of several."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank_of() == 0
 
 
 @contextmanager

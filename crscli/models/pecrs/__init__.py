@@ -29,10 +29,10 @@ from crscli.generation import decode
 from crscli.index import ItemIndex
 from crscli.models.pecrs.config import CODE, PecrsConfig, field_text
 from crscli.models.pecrs.layout import SPECIALS, Layout
-from crscli.models.pecrs.lexical import counted_embeddings
+from crscli.models.pecrs.lexical import lexical_embeddings
 from crscli.models.pecrs.network import PecrsNetwork
 from crscli.progress import Progress, silent
-from crscli.recommender import PLACEHOLDER, FitData, Likelihood, Ranking, Utterance
+from crscli.recommender import PLACEHOLDER, FitData, Likelihood, Ranking, Utterance, filled
 from crscli.training import Log, Run, Schedule, fit, memory_errors, what_it_takes
 from crscli.training.checkpoints import load_tensors, put, save_tensors
 
@@ -65,7 +65,7 @@ class Pecrs:
         self.candidates = config.candidates
         self.threshold = 0.0
         """How much likelier [REC] must be than a response without, in nats, for the model to recommend."""
-        self.log = Log()
+        self.logs: dict[str, Log] = {}
         self._index: ItemIndex | None = None
         self._last: tuple[tuple[int, ...], Any, _Read] | None = None
 
@@ -129,7 +129,7 @@ class Pecrs:
         schedule = Schedule.of(config, seed=seed)
         run.say(what_it_takes(network, points, schedule))
         judged = bool(examples) and network.has_item_loss
-        model.log = fit(
+        model.logs["pecrs"] = fit(
             network,
             points,
             schedule,
@@ -149,12 +149,12 @@ class Pecrs:
         """The model as training begins with it; a tokenizer that has to be learnt is learnt from train."""
         model = cls.build(catalogue, config, corpus=_corpus(catalogue, data.train, config), offline=offline, seed=seed)
         if config.lexical and model.network.backbone.is_random:
-            model.network.backbone.put_embeddings(counted_embeddings(model.network, data.train, seed))
+            model.network.backbone.put_embeddings(lexical_embeddings(model.network, data.train, seed))
         return model
 
-    def points(self, dialogues: Sequence[Dialogue]) -> list[Any]:
-        """What `fit` trains on."""
-        return self.network.layout.points(dialogues)
+    def stages(self, dialogues: Sequence[Dialogue], seed: int) -> list[tuple[str, PecrsNetwork, list[Any], Schedule]]:
+        """The one training: its name, network, points and schedule."""
+        return [("pecrs", self.network, self.network.layout.points(dialogues), Schedule.of(self.config, seed=seed))]
 
     def save(self, directory: Path) -> None:
         """Write the trained parameters, the tokenizer, and what backbone they belong to."""
@@ -201,9 +201,7 @@ class Pecrs:
                 metrics.ranks(r.item_nums, self.catalogue.vocabulary.nums(e.targets))
                 for e, r in zip(chunk, found, strict=True)
             ]
-        flat = np.concatenate(ranks)[:, None]
-        figures = {f"recall@{k}": float(metrics.recall_at_k(flat, k).mean()) for k in (1, 10, 50)}
-        return {**figures, "recall": sum(figures.values()) / 3}
+        return metrics.recall_figures(ranks)
 
     # ---- items ------------------------------------------------------------------------------------------------
 
@@ -391,7 +389,7 @@ class Pecrs:
             offers = [num in set(again) for num in range(len(templates))]
             if again:
                 templates = self._decoded(read, rankings, offers, decoding)
-        return [self._filled(t, r, o) for t, r, o in zip(templates, rankings, offers, strict=True)]
+        return [filled(self.catalogue, t, r, recommends=o) for t, r, o in zip(templates, rankings, offers, strict=True)]
 
     def _offers(self, read: _Read, rankings: Sequence[Ranking], told: Sequence[bool] | None) -> list[bool]:
         """Whether each reply recommends."""
@@ -452,15 +450,6 @@ class Pecrs:
             backbone.continuation(prefix), first, decoding, stop={layout.end[0]}, banned=banned, keys=read.keys
         )
         return [" ".join(backbone.text(ids).split()) for ids in replies]
-
-    def _filled(self, template: str, ranking: Ranking, offer: bool) -> Utterance:
-        """The k-th placeholder becomes the k-th item of the ranking; one more than there are items goes."""
-        pieces = template.split(PLACEHOLDER)
-        named = [int(n) for n in ranking.item_nums[: len(pieces) - 1]]
-        text = pieces[0]
-        for num, piece in enumerate(pieces[1:]):
-            text += (self.catalogue[named[num]].name if num < len(named) else "") + piece
-        return Utterance(" ".join(text.split()), template, tuple(named), offer)
 
     @torch.no_grad()
     def likelihoods(

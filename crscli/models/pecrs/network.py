@@ -7,7 +7,7 @@ one pass over the context serves all three losses.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from crscli.backbone import Backbone, Prefix
 from crscli.models.pecrs.config import PecrsConfig
 from crscli.models.pecrs.layout import Layout, Point
+from crscli.training import moved
 
 _POOLED = 1024
 """Places for which the pooling has a weight."""
@@ -51,8 +52,7 @@ class PecrsBatch:
 
     def to(self, device: torch.device) -> "PecrsBatch":
         """The batch on a device."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "counts"}
-        return replace(self, **{name: t.to(device, non_blocking=True) for name, t in moved.items()})
+        return moved(self, device)
 
 
 @dataclass(frozen=True)
