@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from random import Random
 from typing import Any, Literal, get_args
 
 Role = Literal["seeker", "recommender"]
@@ -195,3 +196,10 @@ def load_dialogues(path: Path) -> list[Dialogue]:
     """Read what `save_dialogues` wrote."""
     with path.open(encoding="utf-8", newline="\n") as file:
         return [from_json(json.loads(line)) for line in file]
+
+
+def part_of(dialogues: Sequence[Dialogue], share: float, seed: int) -> list[Dialogue]:
+    """A share of the dialogues in their order; a larger share holds a smaller one of the same seed."""
+    order = list(range(len(dialogues)))
+    Random(seed).shuffle(order)
+    return [dialogues[num] for num in sorted(order[: max(1, round(share * len(order)))])]

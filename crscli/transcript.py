@@ -23,6 +23,7 @@ class Transcript:
         begin: Sequence[int] = (),
         placeholder: int | None = None,
         whole_turns: bool = True,
+        titles: bool = True,
     ) -> None:
         """Say how it is written.
 
@@ -33,9 +34,11 @@ class Transcript:
             begin: tokens before the whole.
             placeholder: the token that stands for an item in a masked turn.
             whole_turns: whether a context is cut between turns, not inside one.
+            titles: whether titles are read; placeholders stand for them otherwise.
         """
         self.prefixes = dict(prefixes)
         self.end, self.begin, self.placeholder, self.whole_turns = tuple(end), tuple(begin), placeholder, whole_turns
+        self.titles = titles
         self._backbone = backbone
         self._shown: dict[tuple[Role, str], tuple[int, ...]] = {}
         self._masked: dict[Turn, tuple[int, ...]] = {}
@@ -54,6 +57,8 @@ class Transcript:
 
     def turn(self, turn: Turn) -> tuple[int, ...]:
         """A turn as it is read, with its end."""
+        if not self.titles:
+            return self.masked(turn) + self.end
         if (turn.role, turn.text) not in self._shown:
             self.remember([turn])
         return self._shown[turn.role, turn.text] + self.end

@@ -19,7 +19,7 @@ FLOORS = {
             "dialogue catalogue kg wishes metrics",
             "datasets metadata linking protocols config",
             "signals ranker backbone generation graph_encoder index training llm recommender phrasing simulator"
-            " answers evaluation analyses figures report",
+            " answers evaluation analyses figures report transcript speech",
             "models console",
             "steps",
             "cli __main__",
@@ -47,9 +47,15 @@ SAME_FLOOR = {
     ("linking", "linking"),
     ("metadata", "datasets"),
     ("metadata", "metadata"),
+    ("graph_encoder", "graph_encoder"),
     ("phrasing", "recommender"),
     ("report", "evaluation"),
+    ("speech", "backbone"),
+    ("speech", "generation"),
+    ("speech", "recommender"),
+    ("speech", "training"),
     ("training", "training"),
+    ("transcript", "backbone"),
     ("signals.joint", "signals.mentions"),
     ("signals.joint", "signals.talk"),
     ("signals.features", "ranker"),
@@ -70,6 +76,7 @@ DOORS = {
         for name in ("__init__", "adapters", "cache", "checks", "loading", "messages", "shapes", "tokens")
     },
     "peft": {"backbone.adapters"},
+    "torch_geometric": {"graph_encoder.relational"},
     "tokenizers": {"backbone.tokens"},
     "huggingface_hub": {"backbone.loading"},
     "torch.distributed": {"training.processes"},
@@ -97,13 +104,13 @@ DOORS = {
     "exec": set(),
     "filelock": {"workspace"},
     "bm25s": {"signals.words"},
-    "import_module": {"models.__init__", "steps.fetch_dataset", "steps._dataset", "steps.train"},
+    "import_module": {"models.__init__", "steps.fetch_dataset", "steps._dataset", "steps._training"},
 }
 """Risky dependency -> the modules that may touch it."""
 
 HEAVY = {
     "torch", "pandas", "scipy", "pyarrow", "numpy", "transformers", "peft", "bm25s", "requests", "matplotlib",
-    "rouge_score", "sacrebleu",
+    "rouge_score", "sacrebleu", "torch_geometric",
 }  # fmt: skip
 
 

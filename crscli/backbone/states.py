@@ -24,7 +24,7 @@ class FrozenStates:
     def __init__(
         self, encoder: Backbone, directory: Path | None = None, *, limit_bytes: int = 0, say: Say = silent
     ) -> None:
-        """Open what a folder keeps of this encoder's states.
+        """Open what a folder keeps of this encoder's states; nothing else may write there at the same time.
 
         Args:
             encoder: whose weights do not change.
@@ -88,7 +88,8 @@ class FrozenStates:
     @torch.no_grad()
     def _computed(self, rows: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
         """States of sequences that are not kept, like lengths together."""
-        encoder, made = self._encoder, {}
+        encoder = self._encoder
+        made: dict[tuple[int, ...], Tensor] = {}
         ordered = sorted(rows, key=len)
         slots = _TOKENS_AT_ONCE.get(encoder.device.type, 4096)
         start = 0
@@ -136,7 +137,7 @@ class FrozenStates:
 
 
 def _key(digest: bytes) -> bytes:
-    """numpy cuts zero bytes off the end of a text: all digests without them."""
+    """Zero bytes at the end of a text are lost in numpy: all digests are without them."""
     return bytes(digest).rstrip(b"\0")
 
 

@@ -17,4 +17,16 @@ from crscli.metrics.ranking import (
     top_k,
 )
 
-__all__ = ["METRICS", "MISSED", "NONE", "best", "mrr_at_k", "ndcg_at_k", "padded", "ranks", "recall_at_k", "recall_figures", "top_k"]
+__all__ = [
+    "METRICS",
+    "MISSED",
+    "NONE",
+    "best",
+    "mrr_at_k",
+    "ndcg_at_k",
+    "padded",
+    "ranks",
+    "recall_at_k",
+    "recall_figures",
+    "top_k",
+]

@@ -128,7 +128,7 @@ MODELS: dict[str, ModelSpec] = {
     ),
     "kbrd": ModelSpec(
         "crscli.models.kbrd:Kbrd",
-        "what the dialogue names, pooled on a knowledge graph, ranks items and colours the words of a small Transformer",
+        "what a dialogue names, pooled on a knowledge graph, ranks items and colours a small Transformer's words",
         "Chen et al., EMNLP 2019",
         needs_run=True,
         is_neural=True,

@@ -1,13 +1,15 @@
 """KBRD: what a dialogue names, pooled on a knowledge graph, ranks items and colours the words of a small Transformer.
 
 Source: Chen et al., Towards Knowledge-Based Recommender Dialog System, EMNLP 2019; THUDM/KBRD; CRSLab's and CFCRS's
-versions. Differs: links come from crs's own linker, so that it can be talked to; the Transformer is a decoder that reads
-context and response as one text; an item that no entity stands for has a node of its own.
+versions. Differs: links come from crs's own linker, so that it can be talked to; the Transformer is a decoder that
+learns all turns of a dialogue in one pass, and reads placeholders where titles are; an item that no entity stands for
+has a node of its own.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -20,7 +22,7 @@ from crscli import metrics
 from crscli.backbone import Adapter, Backbone, Shape
 from crscli.catalogue import Catalogue
 from crscli.decoding import Decoding
-from crscli.dialogue import Context, Dialogue, Example, Role, Turn, cut, merge_turns
+from crscli.dialogue import Context, Dialogue, Example, Role, Turn, cut, merge_turns, part_of
 from crscli.errors import ArtifactMissing
 from crscli.graph_encoder import AttentivePooling, Nodes, RelationalConv, relational_graph
 from crscli.kg import KnowledgeGraph
@@ -74,22 +76,22 @@ class KbrdConfig:
     """Of the generator."""
     heads: int = 2
     """Of the generator."""
-    width: int = 300
+    width: int = 192
     """Of the generator."""
-    vocabulary: int = 8192
+    vocabulary: int = 4096
     """Tokens of the generator, learnt from the dialogues, at most."""
-    bias_width: int = 512
+    bias_width: int = 256
     """Between the pooled entities and what they add to the scores of words."""
     dropout: float = 0.1
     """In the generator."""
-    context_tokens: int = 128
-    """Newest tokens of the dialogue that the generator reads."""
+    context_tokens: int = 192
+    """Newest tokens of the dialogue that the generator reads; also of what it learns at once."""
     response_tokens: int = 64
-    """Tokens of a response that are learnt; also of a reply."""
-    generation_epochs: int = 5
+    """Tokens of a turn that are read and learnt; also of a reply."""
+    generation_epochs: int = 4
     """Of the generator."""
-    generation_batch: int = 64
-    """Of the generator."""
+    generation_batch: int = 8
+    """Dialogues of the generator's batch."""
     generation_rate: float = 1e-3
     """Of the generator."""
     micro_batch: int = 0
@@ -150,6 +152,8 @@ class NamedBatch:
 
 class KbrdNetwork(nn.Module):
     """Nodes, pooling and scores: the Trainable of the recommendation stage."""
+
+    items: Tensor
 
     def __init__(self, nodes: Nodes, config: KbrdConfig, *, seed: int) -> None:
         super().__init__()
@@ -230,30 +234,32 @@ class KbrdNetwork(nn.Module):
 
 
 @dataclass(frozen=True)
-class Said:
-    """A context and the response after it, as token ids, and the pooled nodes that the context names."""
+class Spoken:
+    """Turns one after the other, as token ids, and the nodes that were named before each of them."""
 
     name: str
-    context: tuple[int, ...]
-    response: tuple[int, ...]
-    nodes: tuple[int, ...]
+    turns: tuple[tuple[int, ...], ...]
+    nodes: tuple[tuple[int, ...], ...]
 
     def __len__(self) -> int:
-        return len(self.context) + len(self.response)
+        return sum(map(len, self.turns))
 
 
 @dataclass
-class SaidBatch:
-    """`ids` (B, T), padded to the right; `users` (B, D); flat `places` (G,) of (B, T) whose next token is `expected`."""
+class SpokenBatch:
+    """`ids` (B, T), padded to the right; `users` (U, D) of all turns.
+
+    Flat `places` (G,) of (B, T) whose next token is `expected`, which is in turn `turns` (G,).
+    """
 
     ids: Tensor
     users: Tensor
     places: Tensor
-    rows: Tensor
+    turns: Tensor
     expected: Tensor
     counts: Mapping[str, int] = field(default_factory=dict)
 
-    def to(self, device: torch.device) -> "SaidBatch":
+    def to(self, device: torch.device) -> "SpokenBatch":
         """The batch on a device."""
         return moved(self, device)
 
@@ -261,11 +267,9 @@ class SaidBatch:
 class Speaker(nn.Module):
     """A small decoder with a bias of words by what was named: the Trainable of the generation stage."""
 
-    def __init__(
-        self, backbone: Backbone, network: KbrdNetwork, config: KbrdConfig, *, opening: int, seed: int
-    ) -> None:
+    def __init__(self, backbone: Backbone, network: KbrdNetwork, config: KbrdConfig, *, seed: int) -> None:
         super().__init__()
-        self.backbone, self.config, self.opening = backbone, config, opening
+        self.backbone, self.config = backbone, config
         self._network = [network]  # it is not trained here, and is no part of this one
         size = backbone.vocabulary + len(SPECIALS)
         with torch.random.fork_rng(devices=[]):
@@ -279,11 +283,11 @@ class Speaker(nn.Module):
         """All of it."""
         return dict(self.named_parameters())
 
-    def length(self, example: Said) -> int:
+    def length(self, example: Spoken) -> int:
         """Tokens of an example."""
         return len(example)
 
-    def draw(self, examples: Sequence[Said], rng: np.random.Generator) -> None:
+    def draw(self, examples: Sequence[Spoken], rng: np.random.Generator) -> None:
         """Nothing is drawn."""
 
     @torch.no_grad()
@@ -294,31 +298,31 @@ class Speaker(nn.Module):
         device = network.bias.device
         return network.users(network.vectors(), nodes.to(device), real.to(device))
 
-    def collate(self, examples: Sequence[Said], drawn: None, rows: Sequence[int]) -> SaidBatch:
-        """Examples as tensors; the tokens of a context are learnt like those of the response."""
+    def collate(self, examples: Sequence[Spoken], drawn: None, rows: Sequence[int]) -> SpokenBatch:
+        """Examples as tensors; turns of both sides are learnt."""
         width = max(len(e) for e in examples)
         ids = torch.zeros(len(examples), width, dtype=torch.long)
         places: list[int] = []
-        of_row: list[int] = []
+        lengths: list[int] = []
         for num, e in enumerate(examples):
-            ids[num, : len(e)] = torch.tensor((*e.context, *e.response))
+            ids[num, : len(e)] = torch.tensor([token for turn in e.turns for token in turn])
             places += range(num * width, num * width + len(e) - 1)
-            of_row += [num] * (len(e) - 1)
+            lengths += [len(turn) - (at == 0) for at, turn in enumerate(e.turns)]  # nothing stands before the first
         at = torch.tensor(places, dtype=torch.long)
-        users = self.users([e.nodes for e in examples]).cpu()
-        counts = {"generation": len(places)}
-        return SaidBatch(ids, users, at, torch.tensor(of_row), ids.flatten()[at + 1], counts)
+        turns = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+        users = self.users([nodes for e in examples for nodes in e.nodes]).cpu()
+        return SpokenBatch(ids, users, at, turns, ids.flatten()[at + 1], {"generation": len(places)})
 
-    def losses(self, batch: SaidBatch) -> dict[str, Tensor]:
+    def losses(self, batch: SpokenBatch) -> dict[str, Tensor]:
         """Cross-entropy of the next token, summed."""
         hidden, _ = self.backbone.encode(self.backbone.embed(batch.ids))
-        logits = self.backbone.logits(hidden.flatten(0, 1)[batch.places]) + self.colour(batch.users)[batch.rows]
+        logits = self.backbone.logits(hidden.flatten(0, 1)[batch.places]) + self.colour(batch.users)[batch.turns]
         return {"generation": F.cross_entropy(logits, batch.expected, reduction="sum")}
 
     def memory_bytes(self, rows: int) -> int:
         """About what training takes: weights, gradients and two moments, activations, scores of words three times."""
         trained = sum(p.numel() for p in self.parameters())
-        tokens = rows * (self.config.context_tokens + self.config.response_tokens)
+        tokens = rows * self.config.context_tokens
         work = tokens * (self.config.layers * self.config.width * 40 + 3 * self.backbone.vocabulary) * 4
         return int(trained * 16 + work + 5e8)
 
@@ -338,9 +342,11 @@ class Kbrd:
         if not config.replies:
             self.tasks = frozenset({"rank"})
         self.end, self.placeholder = (backbone.special(name) for name in SPECIALS)
-        self.transcript = Transcript(backbone, prefixes=_PREFIXES, end=[self.end], placeholder=self.placeholder)
+        self.transcript = Transcript(
+            backbone, prefixes=_PREFIXES, end=[self.end], placeholder=self.placeholder, titles=False
+        )
         self.opening = self.transcript.opening("recommender")
-        self.speaker = Speaker(backbone, network, config, opening=len(self.opening), seed=0).eval()
+        self.speaker = Speaker(backbone, network, config, seed=0).eval()
         self.logs: dict[str, Log] = {}
         self._speech: Speech | None = None
 
@@ -389,18 +395,16 @@ class Kbrd:
         """Learn to recommend, then to speak of what was named."""
         run = run or Run(progress=progress)
         model = cls.untrained(catalogue, data, config, seed=seed).on(run.device)
-        chosen = np.random.default_rng(seed).permutation(len(data.train))
-        few = [data.train[n] for n in sorted(chosen[: max(1, round(config.share * len(data.train)))])]
         judged = [e for d in data.valid for e in cut(d)]
-        for name, network, examples, schedule in model.stages(few, seed):
-            spoken = [e for d in data.valid for e in cut(d, with_items=False)]
-            validate = {"recommendation": lambda: model._recall(judged), "generation": lambda: model._fluency(spoken)}
-            choose = {"recommendation": "recall", "generation": "log-likelihood"}
+        spoken = [e for d in data.valid for e in cut(d, with_items=False)]
+        judges = {
+            "recommendation": ("recall", partial(model._recall, judged)),
+            "generation": ("log-likelihood", partial(model._fluency, spoken)),
+        }
+        for name, network, examples, schedule in model.stages(part_of(data.train, config.share, seed), seed):
+            choose, validate = judges[name] if judged else ("", None)
             run.say(f"{name}: {what_it_takes(network, examples, schedule)}")
-            model.logs[name] = fit(
-                network, examples, schedule, run, validate=validate[name] if judged else None,
-                choose=choose[name] if judged else "", name=name,
-            )  # fmt: skip
+            model.logs[name] = fit(network, examples, schedule, run, validate=validate, choose=choose, name=name)
             network.eval()
             model._speech = None
         return model
@@ -417,7 +421,7 @@ class Kbrd:
                 schedule, epochs=config.generation_epochs, batch_size=config.generation_batch,
                 learning_rate=config.generation_rate,
             )  # fmt: skip
-            found.append(("generation", self.speaker, self._said(dialogues), later))
+            found.append(("generation", self.speaker, self._spoken(dialogues), later))
         return found
 
     def _named(self, dialogues: Sequence[Dialogue]) -> list[Named]:
@@ -430,15 +434,23 @@ class Kbrd:
             if (targets := nodes.of_items(e.targets))
         ]
 
-    def _said(self, dialogues: Sequence[Dialogue]) -> list[Said]:
-        """One example for each turn of the recommender after the opening; items are placeholders in it."""
-        self.transcript.remember(t for d in dialogues for t in merge_turns(d.turns))
-        return [self._example(e.context, self._response(e.response), f"{e.dialogue_id}:{e.turn_num}")
-                for d in dialogues for e in cut(d, with_items=False)]  # fmt: skip
-
-    def _example(self, context: Context, response: Sequence[int], name: str = "") -> Said:
-        nodes = self.network.nodes.of_context(context, self.config.entities)
-        return Said(name, self.transcript.context(context, self.config.context_tokens), tuple(response), nodes)
+    def _spoken(self, dialogues: Sequence[Dialogue]) -> list[Spoken]:
+        """Dialogues, the long ones in pieces."""
+        room, nodes = self.config.context_tokens, self.network.nodes
+        made = []
+        for dialogue in dialogues:
+            turns = merge_turns(dialogue.turns)
+            tokens: list[tuple[int, ...]] = []
+            named: list[tuple[int, ...]] = []
+            for num, turn in enumerate(turns):
+                own = self._response(turn)
+                if tokens and sum(map(len, tokens)) + len(own) > room:
+                    made.append(Spoken(f"{dialogue.dialogue_id}:{num}", tuple(tokens), tuple(named)))
+                    tokens, named = [], []
+                tokens.append(own)
+                named.append(nodes.of_context(Context(turns[:num]), self.config.entities))
+            made.append(Spoken(f"{dialogue.dialogue_id}:{len(turns)}", tuple(tokens), tuple(named)))
+        return [spoken for spoken in made if len(spoken) > 1]
 
     def _response(self, turn: Turn) -> tuple[int, ...]:
         return (*self.transcript.masked(turn)[: self.config.response_tokens - 1], self.end)
@@ -464,7 +476,7 @@ class Kbrd:
         """
         graph = KnowledgeGraph.load(directory / "graph")
         model = cls.build(catalogue, graph, config, tokenizer=directory / "tokenizer", seed=seed)
-        parts = {"network": model.network, "speaker": model.speaker}
+        parts: dict[str, KbrdNetwork | Speaker] = {"network": model.network, "speaker": model.speaker}
         try:
             saved = load_tensors(directory / _WEIGHTS)
             for part, network in parts.items():
@@ -524,17 +536,16 @@ class Kbrd:
 
     def _hear(self, contexts: Sequence[Context]) -> Heard:
         """Read contexts up to "System:"."""
-        self.transcript.remember(turn for c in contexts for turn in c.turns[-64:])
-        before = [self._example(c, self.opening) for c in contexts]
         backbone = self.speaker.backbone
-        texts = [(*b.context, *b.response) for b in before]
+        texts = [self.transcript.context(c, self.config.context_tokens) + self.opening for c in contexts]
+        named = [self.network.nodes.of_context(c, self.config.entities) for c in contexts]
         lengths = torch.tensor([len(t) for t in texts], device=backbone.device)
         ids = torch.zeros(len(texts), int(lengths.max()), dtype=torch.long)
         for num, text in enumerate(texts):
             ids[num, : len(text)] = torch.tensor(text)
         hidden, kept = backbone.encode(backbone.embed(ids.to(backbone.device)), lengths=lengths)
         assert kept is not None, "keys and values were asked for"
-        bias = self.speaker.colour(self.speaker.users([b.nodes for b in before]))
+        bias = self.speaker.colour(self.speaker.users(named))
         every = torch.arange(len(texts), device=backbone.device)
         return Heard(kept, backbone.logits(hidden[every, lengths - 1]) + bias, texts, bias)
 

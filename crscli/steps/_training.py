@@ -10,7 +10,7 @@ from typing import Any
 
 from crscli import config as configuration
 from crscli import workspace
-from crscli.errors import ArtifactMissing, UsageError, unknown_name
+from crscli.errors import UsageError, unknown_name
 from crscli.models import MODELS, ModelSpec, model_spec
 from crscli.progress import Progress, Say
 from crscli.recommender import FitData
@@ -130,7 +130,7 @@ def prepared(
     data = read_dataset(workspace_, dataset, linked=spec.needs_graph)
     fit_data, inputs = data.fit_data(refit=False if spec.is_neural else choice.refit), data.inputs
     params = {"model": model, "settings": configuration.describe(settings), "refit": fit_data.refit}
-    fusion = None
+    kg = choice.kg
     if kind == "models" and spec.fusion and getattr(settings, "pretrained", True):
         fusion = find_fusion(workspace_, dataset, model, choice.fusion)
         kg = _check_fusion(fusion, settings, inputs, model_type.structure, choice)
@@ -138,8 +138,6 @@ def prepared(
         fit_data = replace(fit_data, fusion=fusion.open())
         params |= {"fusion": str(fusion.run)}
         inputs = inputs | {fusion.name: fusion.digest}
-    else:
-        kg = choice.kg
     if kg is not None or spec.needs_graph:
         graph = find_kg(workspace_, dataset, kg)
         if kg is None:

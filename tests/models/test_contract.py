@@ -10,6 +10,7 @@ from crscli import config as configuration
 from crscli.catalogue import Catalogue
 from crscli.decoding import Decoding
 from crscli.dialogue import Context, Link, Turn, cut, load_dialogues
+from crscli.kg.metadata import graph_of
 from crscli.models import MODELS, model_class, model_spec
 from crscli.recommender import FitData
 from crscli.steps.fetch_dataset import fetch_dataset
@@ -47,8 +48,7 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="session")
 def fitted(world):
     """name -> a model fitted on the tiny world."""
-    catalogue, splits = world
-    made = {}
+    catalogue, made = world[0], {}
 
     def fit(name, seed=0):
         if (name, seed) not in made:
@@ -56,8 +56,7 @@ def fitted(world):
             settings = configuration.resolve(
                 model_class(name).config_class, model_spec(name).preset, sets=sets, environment={}
             )
-            data = FitData(splits["train"], splits["valid"])
-            made[name, seed] = model_class(name).fit(catalogue, data, settings, seed=seed), settings
+            made[name, seed] = model_class(name).fit(catalogue, given(world), settings, seed=seed), settings
         return made[name, seed]
 
     return fit
@@ -68,18 +67,36 @@ def contexts(world):
     return [e.context for d in world[1]["test"] for e in cut(d)]
 
 
+def given(world):
+    """What a fit is given; the graph is that of the items' genres."""
+    catalogue, splits = world
+    return FitData(splits["train"], splits["valid"], graph=graph_of(catalogue))
+
+
 def same(one, other):
     return np.array_equal(one.item_nums, other.item_nums) and np.allclose(one.scores, other.scores, atol=1e-5)
 
 
-SMALLER = {"pecrs-tiny": ("epochs=24", "batch_size=8", "context_tokens=64", "vocabulary=400", "reads_aloud=false")}
+SMALLER = {
+    "pecrs-tiny": ("epochs=24", "batch_size=8", "context_tokens=64", "vocabulary=400", "reads_aloud=false"),
+    "kbrd": (
+        "node_width=16", "bases=2", "epochs=20", "batch_size=16", "learning_rate=2e-2", "width=32", "vocabulary=400",
+        "context_tokens=64", "response_tokens=24", "bias_width=16", "generation_epochs=6", "generation_rate=1e-2",
+    ),
+    "unicrs-tiny": (
+        "layers=1", "width=32", "vocabulary=400", "node_width=16", "bases=2", "context_tokens=64", "response_tokens=24",
+        "template_tokens=12", "entities=8", "chosen_by=last", "batch_size=16", "fusion_epochs=10", "fusion_rate=5e-3",
+        "conversation_epochs=3", "conversation_batch=16", "conversation_rate=5e-3", "conversation_soft_tokens=4",
+        "recommendation_epochs=24", "recommendation_rate=3e-3", "recommendation_soft_tokens=2",
+    ),
+}  # fmt: skip
 """Settings with which this small world is learnt in a few seconds."""
-SAME_CODE = {"pecrs-small": "pecrs-tiny", "pecrs-medium": "pecrs-tiny"}
+SAME_CODE = {"pecrs-small": "pecrs-tiny", "pecrs-medium": "pecrs-tiny", "unicrs": "unicrs-tiny"}
 """Presets that need a download: the same class as one that needs none."""
 
 
 def test_the_battery_covers_every_model():
-    assert len(MODELS) == 12
+    assert len(MODELS) == 15
     for name, stand_in in SAME_CODE.items():
         assert model_spec(name).target == model_spec(stand_in).target
         assert MODELS[name].preset.keys() <= MODELS[stand_in].preset.keys()
@@ -113,7 +130,7 @@ class TestContract:
 
     def test_same_seed_same_result(self, name, fitted, contexts, world):
         model, settings = fitted(name)
-        again = model_class(name).fit(world[0], FitData(world[1]["train"], world[1]["valid"]), settings, seed=0)
+        again = model_class(name).fit(world[0], given(world), settings, seed=0)
         assert all(same(a, b) for a, b in zip(again.rank(contexts, 8), model.rank(contexts, 8), strict=True))
 
     def test_save_and_load_give_the_same_scores(self, name, fitted, contexts, world, tmp_path):

@@ -19,11 +19,11 @@ import torch
 from crscli import metrics
 from crscli.catalogue import Catalogue
 from crscli.decoding import Decoding
-from crscli.dialogue import Context, Dialogue, Example, Turn, cut
+from crscli.dialogue import Context, Dialogue, Example, Turn, cut, part_of
 from crscli.models.unicrs.config import CFCRS, CODE, STRUCTURE, UnicrsConfig
-from crscli.models.unicrs.fusion import Fusion, put_weights, stage_network, stage_schedule
+from crscli.models.unicrs.fusion import Fusion, frozen_states, put_weights, stage_network, stage_schedule
 from crscli.models.unicrs.network import UnicrsNetwork
-from crscli.models.unicrs.parts import Parts, part_of
+from crscli.models.unicrs.parts import Parts
 from crscli.models.unicrs.templates import TemplateFile
 from crscli.progress import Progress, silent
 from crscli.recommender import FitData, Likelihood, Ranking, Utterance
@@ -87,17 +87,16 @@ class Unicrs:
         parts = fusion.parts if run is None else fusion.parts.on(run.device)
         # Each stage goes its own way; only a decoder that is never trained is one and the same.
         other = parts if config.tune == "none" else replace(parts, decoder=copy.deepcopy(parts.decoder))
-        networks = [
-            stage_network("conversation", parts, config, run),
-            stage_network("recommendation", other, config, run),
-        ]
+        states = frozen_states(parts, config, run)
+        conversation = stage_network("conversation", parts, states, config)
+        recommendation = stage_network("recommendation", other, states, config)
         learnt = {n: p for n, p in fusion.network.named_parameters() if n.startswith("prompts.")}
         with torch.no_grad():
-            for network in networks:
+            for network in (conversation, recommendation):
                 for name, parameter in network.named_parameters():
                     if name in learnt:
                         parameter.copy_(learnt[name])
-        return cls(fusion.catalogue, parts, *networks, config)
+        return cls(fusion.catalogue, parts, conversation, recommendation, config)
 
     @classmethod
     def fit(
@@ -191,8 +190,9 @@ class Unicrs:
         """
         parts = Parts.load(directory, catalogue, config, offline=offline)
         other = parts if config.tune == "none" else replace(parts, decoder=copy.deepcopy(parts.decoder))
-        conversation = stage_network("conversation", parts, config, None)
-        recommendation = stage_network("recommendation", other, config, None)
+        states = frozen_states(parts, config, None)
+        conversation = stage_network("conversation", parts, states, config)
+        recommendation = stage_network("recommendation", other, states, config)
         for network in (conversation, recommendation):
             put_weights(network, directory / _WEIGHTS, directory.name, part=f"{network.stage}|")
         return cls(catalogue, parts, conversation, recommendation, config)
@@ -243,10 +243,10 @@ class Unicrs:
         network = self.conversation
         texts = [(*s.context, *s.response) for s in before]
         batch = network.batch(texts, before).to(network.device)
-        hidden, _, kept = network.read(batch, keep=True)
-        assert kept is not None, "keys and values were asked for"
+        read = network.read(batch, keep=True)
+        assert read.kept is not None, "keys and values were asked for"
         every = torch.arange(len(texts), device=network.device)
-        return Heard(kept, network.decoder.logits(hidden[every, batch.lengths - 1]), texts)
+        return Heard(read.kept, network.decoder.logits(read.hidden[every, batch.lengths - 1]), texts)
 
     @property
     def speech(self) -> Speech:
@@ -322,9 +322,7 @@ class Unicrs:
         network = self.recommendation
         with memory_errors():
             batch = network.batch([a.ids for a in asked], asked).to(network.device)
-            hidden, every, _ = network.read(batch)
-            assert every is not None, "all nodes are scored"
-            scores = network.queries(hidden, batch.lengths) @ every[network.items].T
+            scores = network.scores(network.read(batch), batch.lengths, of_items=True)
         rankings = []
         for row in scores.float().cpu().numpy():
             order = np.lexsort((np.arange(len(row)), -row))[:k]

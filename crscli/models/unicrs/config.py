@@ -18,8 +18,8 @@ CODE: dict[str, Any] = {
 }
 """What the released code does otherwise than the paper says (`--recipe code`).
 
-Left out are its faults: roles swapped in a third of ReDial's dialogues, entities in arbitrary order, numbers of entities
-that change from build to build. Padded tokens have states of zeros here.
+Left out are its faults: roles swapped in a third of ReDial's dialogues, entities in arbitrary order, numbers of
+entities that change from build to build. Padded tokens have states of zeros here.
 """
 
 CFCRS: dict[str, Any] = {
@@ -46,7 +46,7 @@ Source: RUCAIBox/CFCRS, which iEvaLM uses too; its examples all have an entity i
 
 STRUCTURE = (
     "backbone", "encoder", "layers", "width", "heads", "encoder_layers", "vocabulary", "tune", "lexical", "node_width",
-    "bases", "self_loops", "context_tokens", "response_tokens",
+    "bases", "self_loops", "context_tokens", "response_tokens", "query_residual",
 )  # fmt: skip
 """What a fusion run and the training that begins with it have in common."""
 
@@ -62,7 +62,8 @@ _LEAST = {
     300: "vocabulary",
     1: "layers width heads encoder_layers bases context_tokens response_tokens template_tokens entities batch_size "
     "fusion_epochs conversation_batch conversation_epochs recommendation_epochs",
-    0: "node_width recommendation_soft_tokens conversation_soft_tokens no_repeat micro_batch clip weight_decay warmup patience kept_gb",
+    0: "node_width recommendation_soft_tokens conversation_soft_tokens no_repeat micro_batch clip weight_decay warmup "
+    "patience kept_gb gate_times",
 }
 
 
@@ -89,6 +90,8 @@ class UnicrsConfig:
     """Tokens of a tiny decoder and encoder, learnt from the dialogues and items, at most."""
     tune: str = "none"
     """What of the decoder is trained: none (the paper), or full, for one that begins with random weights."""
+    decoder_rate: float = 1.0
+    """Of the rate of prompts, for a trained decoder in the stage that recommends."""
     lexical: bool = False
     """Whether token embeddings of random weights, and nodes, begin as what counts of the corpus tell. Not in the
     paper."""
@@ -138,6 +141,9 @@ class UnicrsConfig:
     """Of the recommendation stage: bce over items (Eq. 9), a softmax over items, or over all nodes."""
     pooling: str = "last"
     """What the query is: the state of the last token, or the mean over all."""
+    query_residual: bool = False
+    """Whether the query holds the mean of the fused entities too, to which the decoder adds. Not in the paper; for
+    decoders that begin with random weights."""
     reads_aloud: bool = False
     """Whether the conversation stage learns the context's tokens too."""
     group_targets: bool = True
@@ -175,7 +181,7 @@ class UnicrsConfig:
     gate: float = 0.4
     """R@1 on valid that the fusion stage should reach."""
     gate_times: float = 0.0
-    """Instead: times the R@1 of popularity on the same targets; 0 for `gate`."""
+    """Times the R@1 of the commonest target, where that is less than `gate`; 0 for `gate` alone."""
     share: float = 1.0
     """Share of the train dialogues that are learnt from (the paper's Figure 4)."""
     share_of: str = "all"
@@ -191,7 +197,7 @@ class UnicrsConfig:
             for name in names.split():
                 if getattr(self, name) < least:
                     raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        for name in ("fusion_rate", "conversation_rate", "recommendation_rate", "share"):
+        for name in ("decoder_rate", "fusion_rate", "conversation_rate", "recommendation_rate", "share"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
         if self.share > 1:

@@ -10,12 +10,12 @@ import torch
 
 from crscli.backbone.states import FrozenStates
 from crscli.catalogue import Catalogue
-from crscli.dialogue import Dialogue
+from crscli.dialogue import Dialogue, part_of
 from crscli.errors import ArtifactMissing
 from crscli.models.unicrs.config import CFCRS, CODE, UnicrsConfig
 from crscli.models.unicrs.layout import Asked
 from crscli.models.unicrs.network import Stage, UnicrsNetwork
-from crscli.models.unicrs.parts import Parts, corpus_of, part_of
+from crscli.models.unicrs.parts import Parts, corpus_of
 from crscli.progress import Progress, silent
 from crscli.recommender import FitData
 from crscli.training import Log, Run, Schedule, fit, what_it_takes
@@ -51,7 +51,7 @@ class Fusion:
         names = parts.count(catalogue, data.train) if config.lexical else None
         if run is not None:
             parts.on(run.device)
-        network = stage_network("fusion", parts, config, run)
+        network = stage_network("fusion", parts, frozen_states(parts, config, run), config)
         if names is not None:
             table = network.prompts.entities.table
             with torch.no_grad():
@@ -108,7 +108,7 @@ class Fusion:
         targets = [t for e in valid for t in e.targets]
         popularity = float(np.mean([t == common for t in targets]))
         found = node_figures(self.network, valid)
-        wanted = self.config.gate_times * popularity or self.config.gate
+        wanted = min(self.config.gate, self.config.gate_times * popularity or self.config.gate)
         return {**found, "popularity": popularity, "wanted": wanted, "passed": float(found["recall@1"] >= wanted)}
 
     def on(self, device: str) -> Self:
@@ -130,19 +130,22 @@ class Fusion:
             ArtifactMissing: it was made with other items, backbones or widths.
         """
         parts = Parts.load(directory, catalogue, config, offline=offline)
-        network = stage_network("fusion", parts, config, None)
+        network = stage_network("fusion", parts, frozen_states(parts, config, None), config)
         put_weights(network, directory / _WEIGHTS, directory.name)
         return cls(catalogue, parts, network.eval(), config)
 
 
-def stage_network(stage: Stage, parts: Parts, config: UnicrsConfig, run: Run | None) -> UnicrsNetwork:
-    """The network of a stage; while it is trained, states of the encoder are kept beside the checkpoints."""
+def frozen_states(parts: Parts, config: UnicrsConfig, run: Run | None) -> FrozenStates:
+    """States of the encoder for all networks of a model; while they are trained, kept beside the checkpoints."""
     kept = None
     if run is not None and run.directory is not None and config.kept_gb:
         kept = run.directory / f"states-{rank_of()}"
-    states = FrozenStates(
-        parts.encoder, kept, limit_bytes=int(config.kept_gb * 1e9), say=run.say if run is not None else silent
-    )
+    say = run.say if run is not None else silent
+    return FrozenStates(parts.encoder, kept, limit_bytes=int(config.kept_gb * 1e9), say=say)
+
+
+def stage_network(stage: Stage, parts: Parts, states: FrozenStates, config: UnicrsConfig) -> UnicrsNetwork:
+    """The network of a stage."""
     return UnicrsNetwork(
         stage, parts.decoder, states, parts.layout, config, encoder_width=parts.encoder.width, seed=parts.seed
     )
@@ -187,9 +190,7 @@ def node_figures(network: UnicrsNetwork, examples: Sequence[Asked]) -> dict[str,
     for start in range(0, len(order), _TOGETHER):
         chunk = [examples[num] for num in order[start : start + _TOGETHER]]
         batch = network.batch([a.ids for a in chunk], chunk).to(network.device)
-        hidden, every, _ = network.read(batch)
-        assert every is not None, "all nodes are scored"
-        scores = network.queries(hidden, batch.lengths) @ every.T
+        scores = network.scores(network.read(batch), batch.lengths, of_items=False)
         for row, asked in zip(scores, chunk, strict=True):
             own = row[torch.tensor(asked.targets, device=row.device)]
             ranks += (1 + (row[None, :] > own[:, None]).sum(1)).tolist()

@@ -49,8 +49,23 @@ class PromptBatch:
         return moved(self, device)
 
 
+@dataclass
+class Read:
+    """What the decoder made of texts: `hidden` (B, T, D), and `pooled` (B, D) of their prompts.
+
+    `nodes` (N, D) are vectors of all nodes, where they were needed; `kept` are keys and values, where asked for.
+    """
+
+    hidden: Tensor
+    pooled: Tensor
+    nodes: Tensor | None
+    kept: Prefix | None
+
+
 class UnicrsNetwork(nn.Module):
     """Prompts and decoder of one stage; the Trainable of the training loop."""
+
+    items: Tensor
 
     def __init__(
         self, stage: Stage, decoder: Backbone, states: FrozenStates, layout: Layout, config: UnicrsConfig, *,
@@ -82,6 +97,8 @@ class UnicrsNetwork(nn.Module):
         self.item_of: dict[int, int] = {int(node): num for num, node in reversed(list(enumerate(nodes.items)))}
         self.weights = {stage: 1.0}
         self.slower: dict[str, float] = {}
+        if stage == "recommendation" and config.decoder_rate != 1:
+            self.slower = {n: config.decoder_rate for n in self.trained() if n.startswith("decoder.")}
         self._nodes: Tensor | None = None
 
     def train(self, mode: bool = True) -> "UnicrsNetwork":
@@ -131,15 +148,12 @@ class UnicrsNetwork(nn.Module):
         none = torch.zeros(0, dtype=torch.long)
         return PromptBatch(ids, lengths, states, state_lengths, nodes, counts, none, none)
 
-    def read(self, batch: PromptBatch, *, keep: bool = False) -> tuple[Tensor, Tensor | None, Prefix | None]:
-        """Hidden states (B, T, D) of the texts after their prompts.
+    def read(self, batch: PromptBatch, *, keep: bool = False) -> Read:
+        """Read texts after their prompts.
 
         Args:
             batch: on the device.
             keep: give keys and values of prompts and texts too, to continue from.
-
-        Returns:
-            the states; vectors of all nodes (N, D) where they were needed; keys and values.
         """
         talks = self.stage == "conversation"
         every = None
@@ -152,19 +166,28 @@ class UnicrsNetwork(nn.Module):
             entities = every[batch.nodes]
         words = _first(batch.state_lengths, batch.states.shape[1])
         named = _first(batch.node_counts, batch.nodes.shape[1])
-        prompt = self.prompts(batch.states.float(), words, entities, named, to_words=talks)
+        prompt, pooled = self.prompts(batch.states.float(), words, entities, named, to_words=talks)
         hidden, kept = self.decoder.encode(
             self.decoder.embed(batch.ids), prefix=prompt, lengths=batch.lengths if keep else None,
             mask=_first(batch.lengths, batch.ids.shape[1]),
         )  # fmt: skip
-        return hidden, every, kept
+        return Read(hidden, pooled, every, kept)
 
-    def queries(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        """(B, D) of states (B, T, D): that of the last real token, or the mean over all of them."""
+    def scores(self, read: Read, lengths: Tensor, *, of_items: bool) -> Tensor:
+        """(B, N) of items or of all nodes: their vectors times the query of each text (`lengths` (B,) tokens).
+
+        The query is the state of the last real token, or the mean over all of them.
+        """
+        assert read.nodes is not None, "all nodes are scored"
+        hidden = read.hidden.float()
         if self.config.pooling == "last":
-            return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1].float()
-        real = _first(lengths, hidden.shape[1])
-        return torch.einsum("bt,btd->bd", real.float() / lengths[:, None], hidden.float())
+            query = hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
+        else:
+            real = _first(lengths, hidden.shape[1])
+            query = torch.einsum("bt,btd->bd", real.float() / lengths[:, None], hidden)
+        if self.config.query_residual:
+            query = query + read.pooled
+        return query @ (read.nodes[self.items] if of_items else read.nodes).T
 
     # ---- the training loop's side -----------------------------------------------------------------------------
 
@@ -185,7 +208,7 @@ class UnicrsNetwork(nn.Module):
         targets = [t for a in asked for t in a.targets]
         if self.stage == "recommendation" and self.config.item_loss != "nodes":
             targets = [self.item_of[t] for t in targets]
-        counts = {self.stage: len(targets)}
+        counts: dict[str, int] = {self.stage: len(targets)}
         return replace(batch, rows=torch.tensor(of_row), expected=torch.tensor(targets), counts=counts)
 
     def _collate_said(self, examples: Sequence[Said]) -> PromptBatch:
@@ -200,14 +223,12 @@ class UnicrsNetwork(nn.Module):
 
     def losses(self, batch: PromptBatch) -> dict[str, Tensor]:
         """The stage's loss, summed over targets or tokens."""
-        hidden, every, _ = self.read(batch)
+        read = self.read(batch)
         if self.stage == "conversation":
-            logits = self.decoder.logits(hidden.reshape(-1, hidden.shape[-1])[batch.rows])
+            logits = self.decoder.logits(read.hidden.flatten(0, 1)[batch.rows])
             return {self.stage: F.cross_entropy(logits, batch.expected, reduction="sum")}
-        assert every is not None, "all nodes are scored"
-        candidates = every if self._over_nodes else every[self.items]
-        logits = self.queries(hidden, batch.lengths) @ candidates.T
-        return {self.stage: self._item_loss(logits, batch)}
+        scores = self.scores(read, batch.lengths, of_items=not self._over_nodes)
+        return {self.stage: self._item_loss(scores, batch)}
 
     @property
     def _over_nodes(self) -> bool:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -165,9 +164,3 @@ def corpus_of(catalogue: Catalogue, dialogues: Sequence[Dialogue]) -> Iterable[s
             yield f"{'System' if turn.role == 'recommender' else 'User'}: {turn.text}"
     for item in catalogue:
         yield from (item.name, *item.genres, *item.directors, *item.cast[:3])
-
-
-def part_of(dialogues: Sequence[Dialogue], share: float, seed: int) -> list[Dialogue]:
-    """A share of the dialogues in their order; a larger share holds a smaller one of the same seed."""
-    chosen = np.random.default_rng(seed).permutation(len(dialogues))[: max(1, round(share * len(dialogues)))]
-    return [dialogues[num] for num in sorted(chosen)]

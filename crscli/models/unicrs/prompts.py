@@ -120,9 +120,15 @@ class Prompts(nn.Module):
             return read + affinity @ entities, words
         return entities + affinity.transpose(1, 2) @ read, named
 
-    def forward(self, states: Tensor, words: Tensor, entities: Tensor, named: Tensor, *, to_words: bool) -> Prefix:
-        """The prompt of B texts; its places have no positions, so their order means nothing."""
+    def forward(
+        self, states: Tensor, words: Tensor, entities: Tensor, named: Tensor, *, to_words: bool
+    ) -> tuple[Prefix, Tensor]:
+        """The prompt of B texts, and the mean (B, D) of what was fused for it.
+
+        Its places have no positions, so their order means nothing.
+        """
         places, real = self.fused(states, words, entities, named, to_words=to_words)
+        pooled = torch.einsum("bp,bpd->bd", real / real.sum(1, keepdim=True).clamp(min=1), places)
         if self.soft is not None:
             soft = self.soft_residual(self.soft).expand(len(places), -1, -1)
             places = torch.cat([soft, places], dim=1)
@@ -132,4 +138,4 @@ class Prompts(nn.Module):
         if not self.config.mask_pads:
             real = torch.ones_like(real)
         start = torch.zeros(len(places), dtype=torch.long, device=places.device)
-        return Prefix([(layer[0], layer[1]) for layer in made], real, start)
+        return Prefix([(layer[0], layer[1]) for layer in made], real, start), pooled
