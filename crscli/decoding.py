@@ -35,6 +35,7 @@ class Decoding:
         temperature: divides logits before anything is drawn.
         length_penalty: a finished hypothesis scores its log-probability / tokens ** length_penalty.
         max_tokens: the most tokens of a reply.
+        no_repeat: n-grams of so many tokens stand only once; 0 for no ban.
         seed: of what is drawn, beside the key of each row.
 
     Raises:
@@ -50,6 +51,7 @@ class Decoding:
     temperature: float = 1.0
     length_penalty: float = 1.0
     max_tokens: int = 64
+    no_repeat: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,6 +65,8 @@ class Decoding:
             "temperature": (0 < self.temperature < math.inf, "above 0"),
             "length_penalty": (math.isfinite(self.length_penalty), "finite"),
             "max_tokens": (self.max_tokens >= 1, "at least 1"),
+            "no_repeat": (self.no_repeat >= 0, "at least 0"),
+            "no_repeat": (self.no_repeat >= 0, "at least 0"),
             "seed": (0 <= self.seed < 2**64, "at least 0 and below 2**64"),
         }
         for name, (fits, expected) in wanted.items():
@@ -85,7 +89,7 @@ class Decoding:
     def used(self) -> dict[str, int | float]:
         """The settings that the method uses, in the order of their text."""
         general = ["temperature"] * self.samples + ["length_penalty"] * self.searches
-        names = [*_OWN[self.method], *general, "max_tokens", *["seed"] * self.samples]
+        names = [*_OWN[self.method], *general, "max_tokens", "no_repeat", *["seed"] * self.samples]
         return {name: getattr(self, name) for name in names}
 
     @classmethod

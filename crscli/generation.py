@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from crscli.decoding import Decoding
+from crscli.repeats import Repeats
 
 _BLOCK = 64
 """Neighbouring logits of which only the maximum is looked at first."""
@@ -42,6 +43,7 @@ def decode(
     stop: Collection[int],
     banned: Collection[int] = (),
     keys: Sequence[int] | None = None,
+    before: Sequence[Sequence[int]] | None = None,
 ) -> list[list[int]]:
     """The token ids of each row's reply, without the stop token, at most `decoding.max_tokens` of them.
 
@@ -58,6 +60,8 @@ def decode(
         stop: tokens that end a reply.
         banned: tokens that are never produced; the others share their probability.
         keys: (B,) integers, needed where the method samples. Equal rows with equal keys get equal replies.
+        before: (B,) token ids that were read: their n-grams count where `decoding.no_repeat` bans repeated ones. The
+            ban is lifted where it leaves a row no token.
 
     Raises:
         ValueError: all tokens are banned; no keys for a method that samples; another number of keys than rows.
@@ -73,7 +77,10 @@ def decode(
     if decoding.samples and (keys is None or len(keys) != len(logits)):
         given = "no" if keys is None else len(keys)
         raise ValueError(f"{decoding.method} draws from each row's own key: {given} keys for {len(logits)} rows")
-    feed = _Feed(state, logits, banned)
+    repeats = None
+    if decoding.no_repeat:
+        repeats = Repeats(decoding.no_repeat, [()] * len(logits) if before is None else before, logits.device)
+    feed = _Feed(state, logits, banned, repeats)
     # A counter-based generator takes seed and key as they are: no two pairs share their numbers.
     own = [int(key) % 2**64 for key in keys] if decoding.samples and keys is not None else []
     seeds = [np.array([decoding.seed, key], dtype=np.uint64) for key in own]
@@ -87,21 +94,26 @@ def decode(
 class _Feed:
     """A state with its logits as the methods read them: float32, and banned tokens impossible."""
 
-    def __init__(self, state: State, logits: Tensor, banned: Collection[int]) -> None:
-        self._state = state
+    def __init__(self, state: State, logits: Tensor, banned: Collection[int], repeats: Repeats | None) -> None:
+        self._state, self._repeats = state, repeats
         self._banned = torch.tensor(sorted(set(banned)), dtype=torch.int64, device=logits.device)
-        self.logits = self._allowed(logits.detach().clone() if banned else logits.detach())
+        self.logits = self._allowed(logits.detach().clone() if banned or repeats else logits.detach())
 
     def step(self, rows: np.ndarray, tokens: np.ndarray) -> None:
         """Go on with these rows of the state, (R',), each with its token appended."""
         device = self.logits.device
+        chosen, appended = torch.from_numpy(rows).to(device), torch.from_numpy(tokens).to(device)
         if not np.array_equal(rows, np.arange(len(self.logits))):
-            self._state.select(torch.from_numpy(rows).to(device))
-        self.logits = self._allowed(self._state.advance(torch.from_numpy(tokens).to(device)))
+            self._state.select(chosen)
+        if self._repeats:
+            self._repeats.go_on(chosen, appended)
+        self.logits = self._allowed(self._state.advance(appended))
 
     def _allowed(self, logits: Tensor) -> Tensor:
         logits = logits.float()
-        return logits.index_fill_(1, self._banned, -torch.inf) if len(self._banned) else logits
+        if len(self._banned):
+            logits = logits.index_fill_(1, self._banned, -torch.inf)
+        return self._repeats.ban(logits, len(self._banned)) if self._repeats else logits
 
 
 def _walk(feed: _Feed, decoding: Decoding, stop: np.ndarray, draws: Sequence[np.random.Generator]) -> list[list[int]]:

@@ -19,7 +19,7 @@ FLOORS = {
             "dialogue catalogue kg wishes metrics",
             "datasets metadata linking protocols config",
             "signals ranker backbone generation graph_encoder index training llm recommender phrasing simulator"
-            " answers evaluation analyses figures report transcript speech",
+            " answers evaluation analyses figures report transcript speech repeats",
             "models console",
             "steps",
             "cli __main__",
@@ -47,6 +47,7 @@ SAME_FLOOR = {
     ("linking", "linking"),
     ("metadata", "datasets"),
     ("metadata", "metadata"),
+    ("generation", "repeats"),
     ("graph_encoder", "graph_encoder"),
     ("phrasing", "recommender"),
     ("report", "evaluation"),
