@@ -66,7 +66,6 @@ class Decoding:
             "length_penalty": (math.isfinite(self.length_penalty), "finite"),
             "max_tokens": (self.max_tokens >= 1, "at least 1"),
             "no_repeat": (self.no_repeat >= 0, "at least 0"),
-            "no_repeat": (self.no_repeat >= 0, "at least 0"),
             "seed": (0 <= self.seed < 2**64, "at least 0 and below 2**64"),
         }
         for name, (fits, expected) in wanted.items():

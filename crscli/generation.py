@@ -64,10 +64,12 @@ def decode(
             ban is lifted where it leaves a row no token.
 
     Raises:
-        ValueError: all tokens are banned; no keys for a method that samples; another number of keys than rows.
+        ValueError: all tokens are banned; no keys for a method that samples; another number of keys or of texts that
+            were read than rows.
 
     Source: beam and beam-sampling follow `GenerationMixin._beam_search` of transformers 5 with early_stopping=False;
-        log-probabilities differ where tokens are banned (suppress_tokens leaves the others as they are).
+        log-probabilities differ where tokens are banned (suppress_tokens leaves the others as they are) or would repeat
+        something (no_repeat_ngram_size does so unless renormalize_logits=True).
         Diverse beam search: Vijayakumar et al., AAAI 2018, Algorithm 1 with Hamming diversity; as in transformers 4,
         the penalty stays in a hypothesis's score, and tokens that ended a hypothesis are not counted.
         Top-k: Fan et al., ACL 2018. Nucleus: Holtzman et al., ICLR 2020.
@@ -77,6 +79,8 @@ def decode(
     if decoding.samples and (keys is None or len(keys) != len(logits)):
         given = "no" if keys is None else len(keys)
         raise ValueError(f"{decoding.method} draws from each row's own key: {given} keys for {len(logits)} rows")
+    if before is not None and len(before) != len(logits):
+        raise ValueError(f"{len(before)} texts that were read for {len(logits)} rows")
     repeats = None
     if decoding.no_repeat:
         repeats = Repeats(decoding.no_repeat, [()] * len(logits) if before is None else before, logits.device)
@@ -92,7 +96,7 @@ def decode(
 
 
 class _Feed:
-    """A state with its logits as the methods read them: float32, and banned tokens impossible."""
+    """A state with its logits as the methods read them: float32, and banned tokens and repeats impossible."""
 
     def __init__(self, state: State, logits: Tensor, banned: Collection[int], repeats: Repeats | None) -> None:
         self._state, self._repeats = state, repeats
@@ -102,18 +106,18 @@ class _Feed:
     def step(self, rows: np.ndarray, tokens: np.ndarray) -> None:
         """Go on with these rows of the state, (R',), each with its token appended."""
         device = self.logits.device
-        chosen, appended = torch.from_numpy(rows).to(device), torch.from_numpy(tokens).to(device)
+        chosen, appended = torch.from_numpy(rows), torch.from_numpy(tokens).to(device)
         if not np.array_equal(rows, np.arange(len(self.logits))):
-            self._state.select(chosen)
+            self._state.select(chosen.to(device))
         if self._repeats:
-            self._repeats.go_on(chosen, appended)
+            self._repeats.go_on(chosen.to(device), appended)
         self.logits = self._allowed(self._state.advance(appended))
 
     def _allowed(self, logits: Tensor) -> Tensor:
         logits = logits.float()
         if len(self._banned):
             logits = logits.index_fill_(1, self._banned, -torch.inf)
-        return self._repeats.ban(logits, len(self._banned)) if self._repeats else logits
+        return self._repeats.ban(logits) if self._repeats else logits
 
 
 def _walk(feed: _Feed, decoding: Decoding, stop: np.ndarray, draws: Sequence[np.random.Generator]) -> list[list[int]]:
@@ -261,9 +265,10 @@ class _Search:
         # Each choice of an earlier group can push down one token: so many more hold all that may come to stand first.
         n = self.decoding.k if self.draws else self.count + self.width * (self.groups - 1)
         values, ids = _top(logits, n)
-        # As logsumexp, which is half as fast.
-        mass = [some[:, :1] - some.log_softmax(-1)[:, :1] for some in logits.split(_rows_at_once(logits))]
-        values = values - torch.cat(mass)
+        # As logsumexp, which is half as fast. By the likeliest token: any other may be impossible.
+        parts = zip(*(every.split(_rows_at_once(logits)) for every in (logits, ids[:, :1])), strict=True)
+        likeliest = torch.cat([some.log_softmax(-1).gather(1, best) for some, best in parts])
+        values = values - (values[:, :1] - likeliest)
         if self.draws:
             values = values / self.decoding.temperature
         padding = ((0, 0), (0, max(0, self.count - values.shape[1])))  # impossible ones, where there are too few

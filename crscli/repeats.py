@@ -32,31 +32,27 @@ class Repeats:
         """Keep these rows (R',), repeated or reordered, each with its token appended."""
         self._ids = torch.cat([self._ids[rows], tokens[:, None]], dim=1)
 
-    def ban(self, logits: Tensor, impossible: int = 0) -> Tensor:
-        """Logits (R, V), in their place, with the tokens at -inf that end an n-gram which is there already.
-
-        Args:
-            logits: float.
-            impossible: how many tokens of a row are at -inf at the most, before.
-        """
-        rows, tokens = self._repeating()
-        before = logits[rows, tokens]
-        logits[rows, tokens] = -torch.inf
-        if len(rows) and int(rows.bincount().max()) >= logits.shape[1] - impossible:
-            lifted = ~(logits > -torch.inf).any(1)[rows]
-            logits[rows[lifted], tokens[lifted]] = before[lifted]
+    def ban(self, logits: Tensor) -> Tensor:
+        """Logits (R, V), in their place, with the tokens at -inf that end an n-gram which is there already."""
+        rows, tokens = self._repeating(logits.shape[1])
+        if len(rows):
+            before = logits[rows, tokens]
+            logits[rows, tokens] = -torch.inf
+            left = logits.amax(1) > -torch.inf  # a model may hold tokens impossible too: no count of bans tells
+            logits[rows, tokens] = torch.where(left[rows], -torch.inf, before)
         return logits
 
-    def _repeating(self) -> tuple[Tensor, Tensor]:
-        """Rows and tokens that would repeat something; some pairs may stand twice."""
+    def _repeating(self, size: int) -> tuple[Tensor, Tensor]:
+        """Rows and tokens below `size` that would repeat something; some pairs may stand twice."""
         ids, n = self._ids, self._n
         count = ids.shape[1] - n + 1
         if count < 1:
             nothing = ids.new_empty(0)
             return nothing, nothing
-        last = ids[:, count:]
-        same = (ids[:, n - 1 :] != _NONE) & (last != _NONE).all(1, keepdim=True)
+        last, ends = ids[:, count:], ids[:, n - 1 :]
+        # What is read may hold tokens that are never said and have no logit.
+        same = (ends >= 0) & (ends < size) & (last != _NONE).all(1, keepdim=True)
         for at in range(n - 1):
             same &= ids[:, at : at + count] == last[:, at : at + 1]
         rows, places = same.nonzero(as_tuple=True)
-        return rows, ids[rows, places + n - 1]
+        return rows, ends[rows, places]

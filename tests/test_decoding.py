@@ -26,6 +26,7 @@ def test_texts_say_what_makes_the_method_and_what_is_not_the_default():
     ]
     assert str(REFERENCE) == "beam-sampling:beams=2,k=50,temperature=1.15"
     assert str(Decoding("top-k", p=0.5, max_tokens=9, seed=3)) == "top-k:k=50,max_tokens=9,seed=3"
+    assert str(Decoding("beam", beams=2, no_repeat=3)) == "beam:beams=2,no_repeat=3"
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,8 @@ def test_texts_say_what_makes_the_method_and_what_is_not_the_default():
         ("diverse-beam:diversity=0.5,beams=4,groups=2", Decoding("diverse-beam", diversity=0.5)),
         ("beam-sampling:seed=7,temperature=2", Decoding("beam-sampling", seed=7, temperature=2.0)),
         ("greedy:", Decoding()),
+        ("greedy:no_repeat=3", Decoding(no_repeat=3)),
+        ("nucleus:p=0.9,no_repeat=2", Decoding("nucleus", p=0.9, no_repeat=2)),
     ],
 )
 def test_texts_are_read(text, decoding):
@@ -56,6 +59,7 @@ def test_texts_are_read(text, decoding):
         temperature=st.floats(1e-3, 9),
         length_penalty=st.floats(-3, 3),
         max_tokens=st.integers(1, 99),
+        no_repeat=st.integers(0, 9),
         seed=st.integers(0, 2**64 - 1),
     )
 )
@@ -73,6 +77,7 @@ def test_a_text_brings_back_all_settings_that_the_method_uses(decoding):
         ("greedy:k=3", "unknown setting of greedy 'k'", "known: max_tokens"),
         ("top-k:k", "k needs one value", "write k=50 once"),
         ("top-k:k=3,k=4", "k needs one value", "write k=50 once"),
+        ("beam:no_repeat=-1", "no_repeat is -1, expected at least 0", "the default is beam:beams=4"),
         ("top-k:k=2.5", "setting k: '2.5' is no int", "write k=<int>"),
         ("nucleus:p=high", "setting p: 'high' is no float", "write p=<float>"),
         ("nucleus:p=nan", "p is nan, expected above 0 and at most 1", "the default is nucleus:p=0.95"),
@@ -102,6 +107,7 @@ def test_a_text_that_does_not_fit_is_told(text, message, hint):
         ("temperature", math.inf),
         ("length_penalty", math.nan),
         ("max_tokens", 0),
+        ("no_repeat", -1),
         ("seed", -1),
         ("seed", 2**64),
     ],

@@ -140,7 +140,19 @@ def test_beam_search_finds_the_tokens_of_transformers(model, prompts, common, be
     assert by_model(model, prompts, decoding, stop=stop) == wanted
 
 
-def slow_search(table, start, decoding, stop):
+@STOPS
+@pytest.mark.parametrize("method", ["greedy", "beam"])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_repeated_ngrams_are_banned_as_by_transformers(model, prompts, common, method, n, stops):
+    decoding, stop = Decoding(method, max_tokens=12, no_repeat=n), set(common[stops])
+    options = {"num_beams": decoding.beams if decoding.searches else 1, "do_sample": False}
+    wanted = by_transformers(model, prompts, decoding, stop, no_repeat_ngram_size=n, renormalize_logits=True, **options)
+    found = by_model(model, prompts, decoding, stop=stop, before=prompts.tolist())
+    assert found == wanted
+    assert n == 3 or found != by_model(model, prompts, replace(decoding, no_repeat=0), stop=stop)
+
+
+def slow_search(table, start, decoding, stop, allowed=lambda text, logits: logits):
     """Diverse beam search of one row, group after group and hypothesis after hypothesis."""
     groups = decoding.groups if decoding.method == "diverse-beam" else 1
     width = decoding.beams // groups
@@ -151,7 +163,7 @@ def slow_search(table, start, decoding, stop):
         for group in range(groups):
             found = []
             for score, text, place in running[group]:
-                log_probs = table[place].double().log_softmax(-1).tolist()
+                log_probs = allowed(text, table[place]).double().log_softmax(-1).tolist()
                 for token, log_prob in enumerate(log_probs):
                     after = (place * 31 + token + 1) % len(table)
                     total = score + log_prob - decoding.diversity * chosen[token]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from test_generation import METHODS, Chain, a_table, from_chain
+from test_generation import METHODS, Chain, a_table, from_chain, slow_search
 from transformers import NoRepeatNGramLogitsProcessor
 
 from crscli.decoding import Decoding
@@ -49,8 +49,33 @@ def test_rows_are_kept_repeated_and_reordered():
 
 def test_a_ban_of_everything_is_lifted_for_that_row_alone():
     logits = torch.tensor([[1.0, 2.0, -torch.inf], [1.0, 2.0, 3.0]])
-    found = Repeats(1, [[0, 1, 1], [2, 2, 2]], DEVICE).ban(logits.clone(), impossible=1)
+    found = Repeats(1, [[0, 1, 1], [2, 2, 2]], DEVICE).ban(logits.clone())
     assert torch.equal(found, torch.tensor([[1.0, 2.0, -torch.inf], [1.0, 2.0, -torch.inf]]))
+
+
+def test_what_has_no_logit_may_be_read():
+    found = Repeats(1, [[7, 1, 3], [-1, 2, 0]], DEVICE).ban(torch.zeros(2, 3))
+    assert (found == -torch.inf).nonzero().tolist() == [[0, 1], [1, 0], [1, 2]]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_a_lifted_ban_keeps_banned_and_impossible_tokens_out(method):
+    table = torch.randn(5, 6)
+    table[:, 3:] = -torch.inf
+    decoding = Decoding(**{**vars(method), "max_tokens": 9, "no_repeat": 1})
+    for reply in from_chain(table, range(5), decoding, stop=(), banned=[0]):
+        assert len(reply) == 9
+        assert {*reply[:2]} == {1, 2}
+        assert {*reply} == {1, 2}
+    one = torch.zeros(3, 1)
+    assert from_chain(one, range(3), decoding, stop=(), before=[[0], [], [0, 0]]) == [[0] * 9] * 3
+    assert from_chain(one, range(3), decoding, stop=[0], before=[[0], [], [0, 0]]) == [[]] * 3
+
+
+def test_texts_that_were_read_belong_to_rows():
+    for before in ([], [[1]], [[1]] * 3):
+        with pytest.raises(ValueError, match=f"{len(before)} texts that were read for 2 rows"):
+            from_chain(torch.randn(2, 9), [0, 1], Decoding(), before=before)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
@@ -101,6 +126,25 @@ def test_greedy_is_what_transformers_would_choose():
             ids.append(token)
             logits = state.advance(torch.tensor([token]))
         assert found[num] == reply
+
+
+@pytest.mark.parametrize("method", ["beam", "diverse-beam"])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_searches_equal_a_slow_loop_with_the_bans_of_transformers(method, n):
+    table, processor = a_table(places=13, size=14, spread=1.0, liked=2), NoRepeatNGramLogitsProcessor(n)
+    decoding = Decoding(method, diversity=0.5, max_tokens=8, no_repeat=n)
+    texts = drawn(13, 13, size=4).tolist()
+    plain = from_chain(table, range(13), Decoding(method, diversity=0.5, max_tokens=8), {5})
+    before = [text[:num] + reply for num, (text, reply) in enumerate(zip(texts, plain, strict=True))]
+    wanted = [
+        slow_search(
+            table, start, decoding, {5},
+            lambda text, logits, read=read: processor(torch.tensor([read + text]).long(), logits[None])[0],
+        )
+        for start, read in enumerate(before)
+    ]  # fmt: skip
+    assert from_chain(table, range(13), decoding, {5}, before=before) == wanted
+    assert from_chain(table, range(13), decoding, {5}) != wanted
 
 
 def test_the_given_logits_are_not_changed():

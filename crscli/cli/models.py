@@ -107,7 +107,7 @@ def pretrain_fusion(
         recipe=recipe, kg=kg, device=device, devices=devices, max_steps=max_steps, seed=seed, force=force,
         dry_run=dry_run, offline=run.offline, progress=run.console.progress, say=run.console.say,
     )  # fmt: skip
-    _show_trained(run, chosen, made, f"crs train --dataset {chosen} --model {made.model}")
+    _show_trained(run, made, f"crs train --dataset {chosen} --model {made.model}")
 
 
 @command("train")
@@ -167,14 +167,14 @@ def train(
         seed=seed, force=force, dry_run=dry_run, offline=run.offline, progress=run.console.progress,
         say=run.console.say,
     )  # fmt: skip
-    _show_trained(run, chosen, made, f"crs evaluate --dataset {chosen} --model {made.run}")
+    _show_trained(run, made, f"crs evaluate --dataset {chosen} --model {made.run}")
 
 
 def _settings(sets: list[str] | None, backbone: str | None) -> tuple[str, ...]:
     return (*(sets or ()), *([f"backbone={backbone}"] if backbone else []))
 
 
-def _show_trained(run: Run, dataset: str, made: Any, following: str) -> None:
+def _show_trained(run: Run, made: Any, following: str) -> None:
     """What train or pretrain-fusion made or would make."""
     if not run.tells_results:
         return
@@ -184,8 +184,8 @@ def _show_trained(run: Run, dataset: str, made: Any, following: str) -> None:
         return
     settings = [[k, v] for k, v in made.settings.items()]
     if made.status == "dry run":
-        reads = ", ".join(f"{dataset}/{name}" for name in ("items", "dialogues"))
-        console.line(f"dry run: would read {reads}; fit on {' + '.join(made.fitted_on)}; write {made.path}")
+        fitted = " + ".join(made.fitted_on)
+        console.line(f"dry run: would read {', '.join(made.inputs)}; fit on {fitted}; write {made.path}")
         _show_plan(console, made.plan)
         console.table(["setting", "value"], settings, numbers=False)
         return
@@ -342,7 +342,7 @@ def evaluate(
 
 @command("demo")
 def demo(run: Run, force: ForceOption = False) -> None:
-    """Run every step on the bundled sample data; no network, no GPU, about two minutes.
+    """Run every step on the bundled sample data; no network, no GPU, about three minutes.
 
     Works in a folder of its own inside the workspace (.demo).
     """
@@ -351,14 +351,14 @@ def demo(run: Run, force: ForceOption = False) -> None:
     own = Workspace(run.workspace.root / ".demo")
     made = step(own, force=force, progress=run.console.progress, say=run.console.say)
     if run.console.as_json:
-        plain = {"report": made.evaluated.report, "conversation": made.conversation, "own_words": made.own_words}
+        plain = {"report": made.evaluated.report, "conversations": made.conversations}
         run.console.document(plain)
         return
     _show_report(run.console, made.evaluated.report, short=True)
     run.console.line()
-    intro = "pecrs-tiny in its own words, which it has from reading 360 dialogues four times and from nothing else:"
-    for heading, said in (("blend:", made.conversation), (intro, made.own_words)):
-        run.console.line(heading)
+    for model, said in made.conversations.items():
+        whose = "" if model == "blend" else ", in its own words, which it has from 360 dialogues and from nothing else"
+        run.console.line(f"{model}{whose}:")
         for seeker, reply in said:
             run.console.line(f"seeker       {seeker}")
             run.console.line(f"recommender  {reply}")

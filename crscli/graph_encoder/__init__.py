@@ -8,13 +8,11 @@ import warnings
 import torch
 
 with warnings.catch_warnings():
-    # Told once a process: that sparse matrices are young in torch, and that torch_geometric uses what torch gives up.
+    # torch_geometric uses what torch gives up, and says so.
     warnings.simplefilter("ignore")
     from crscli.graph_encoder.nodes import Nodes
     from crscli.graph_encoder.pooling import AttentivePooling
     from crscli.graph_encoder.relational import RelationalConv, RelationalGraph
-
-    torch.eye(1).to_sparse_csr()
 
 __all__ = ["AttentivePooling", "Nodes", "RelationalConv", "RelationalGraph", "relational_graph"]
 

@@ -64,7 +64,7 @@ class KbrdConfig:
     """What the loss compares a target with: all nodes (the paper), or the items."""
     epochs: int = 10
     """Of the recommendation stage."""
-    batch_size: int = 256
+    batch_size: int = 64
     """Of the recommendation stage."""
     learning_rate: float = 3e-3
     """Of the recommendation stage."""
@@ -102,7 +102,7 @@ class KbrdConfig:
     """Longest gradient; 0 for no limit."""
     validations: int = 1
     """A epoch."""
-    patience: int = 0
+    patience: int = 3
     """Validations without gain after which a stage stops; 0 for never."""
     share: float = 1.0
     """Share of the train dialogues that are learnt from."""

@@ -39,6 +39,7 @@ class Trained:
     fitted_on: list[str]
     seconds: float
     status: str = "written"
+    inputs: tuple[str, ...] = ()
     plan: dict[str, Any] | None = None
 
 
@@ -159,7 +160,10 @@ def carried_out(work: Work, machine: Machine, *, force: bool, dry_run: bool, pro
         UsageError: a run of that name was made with other settings.
     """
     artifact, settings = work.artifact, configuration.describe(work.settings)
-    made = Trained(artifact.run or work.model, work.model, artifact.path, settings, {}, work.fitted_on, 0.0)
+    made = Trained(
+        artifact.run or work.model, work.model, artifact.path, settings, {}, work.fitted_on, 0.0,
+        inputs=tuple(work.recipe.inputs),
+    )  # fmt: skip
     if not force and artifact.is_current(work.recipe):
         return replace(made, log=_log_of(artifact), status="up to date")
     if artifact.exists() and not force:

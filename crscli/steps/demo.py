@@ -6,22 +6,29 @@ from functools import partial
 
 from crscli import phrasing
 from crscli.linking import Linker
+from crscli.models import model_spec
 from crscli.progress import Progress, Say, silent
 from crscli.recommender import Session
 from crscli.steps._dataset import find_run, load_run, read_dataset
+from crscli.steps._training import Trained
 from crscli.steps.build_kg import build_kg
 from crscli.steps.evaluate import Evaluated, evaluate
 from crscli.steps.fetch_dataset import fetch_dataset
 from crscli.steps.fetch_metadata import fetch_metadata
 from crscli.steps.index_items import index_items
 from crscli.steps.link_entities import LINKER, link_entities
+from crscli.steps.pretrain_fusion import pretrain_fusion
 from crscli.steps.train import train
 from crscli.workspace import Workspace
 
 DATASET = "sample"
-MODELS = ("cooccurrence", "blend", "pecrs-tiny")
-SHORTER = "epochs=4"
-"""Of 16: enough to see it learn, in about two minutes."""
+MODELS = ("cooccurrence", "blend", "kbrd", "pecrs-tiny", "unicrs-tiny")
+SHORTER: dict[str, tuple[str, ...]] = {
+    "kbrd": ("generation_epochs=3",),
+    "pecrs-tiny": ("epochs=4",),
+    "unicrs-tiny": ("fusion_epochs=5", "conversation_epochs=3", "recommendation_epochs=3"),
+}
+"""Enough to see them learn, in about three minutes."""
 SAID = (
     "Hi! We are looking for an animated film for the whole family tonight.",
     "Good idea. The kids know toy story by heart. What else is like that?",
@@ -34,8 +41,7 @@ class Shown:
     """What the demo ends with."""
 
     evaluated: Evaluated
-    conversation: list[tuple[str, str]]
-    own_words: list[tuple[str, str]]
+    conversations: dict[str, list[tuple[str, str]]]
     next_commands: list[str]
 
 
@@ -48,34 +54,36 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
         progress: told how far a step is.
         say: told what each step did.
     """
-    say(f"1/9  crs fetch-dataset --dataset {DATASET}")
+    say(f"1/12  crs fetch-dataset --dataset {DATASET}")
     fetched = fetch_dataset(workspace_, dataset=DATASET, force=force, progress=progress)
     counts = ", ".join(f"{n:,} {split}" for split, n in fetched.splits.items())
     say(f"     {fetched.status}: {fetched.items:,} films; dialogues: {counts}")
-    say(f"2/9  crs fetch-metadata --dataset {DATASET}")
+    say(f"2/12  crs fetch-metadata --dataset {DATASET}")
     catalogue = fetch_metadata(workspace_, dataset=DATASET, force=force, progress=progress)
     known = ", ".join(f"{name} {count:,}" for name, count in catalogue.coverage.items() if count)
     say(f"     {catalogue.status}: films with {known}")
-    say("3/9  crs link-entities")
+    say("3/12  crs link-entities")
     linked = link_entities(workspace_, dataset=DATASET, force=force, progress=progress)
     found = {kind: sum(split.get(kind, 0) for split in linked.links.values()) for kind in ("item", "person", "genre")}
     say(f"     {linked.status}: {found['item']:,} films, {found['person']:,} people, {found['genre']:,} genres found")
-    say("4/9  crs build-kg")
+    say("4/12  crs build-kg")
     built = build_kg(workspace_, dataset=DATASET, force=force, progress=progress)
     say(f"     {built.status}: {built.statistics['entities']:,} entities, {built.statistics['triples']:,} triples")
-    say("5/9  crs train --model blend")
-    trained = train(workspace_, dataset=DATASET, model="blend", force=force, progress=progress)
-    say(f"     {trained.status}: fitted on {' + '.join(trained.fitted_on)}")
-    say(f"6/9  crs train --model pecrs-tiny --set {SHORTER}")
-    small = train(workspace_, dataset=DATASET, model="pecrs-tiny", sets=(SHORTER,), force=force, progress=progress)
-    say(f"     {small.status}: {small.log['steps']:,} steps, chosen on valid: step {small.log['best_step']:,}")
-    say("7/9  crs index-items --model pecrs-tiny")
+    fits = [(train, "blend"), (train, "kbrd"), (train, "pecrs-tiny")]
+    fits += [(pretrain_fusion, "unicrs-tiny"), (train, "unicrs-tiny")]
+    for num, (step, model) in enumerate(fits, 5):
+        sets = SHORTER.get(model, ())
+        command = f"crs {step.__name__.replace('_', '-')} --model {model}"
+        say(f"{num}/12  {' '.join([command, *(f'--set {pair}' for pair in sets)])}")
+        made = step(workspace_, dataset=DATASET, model=model, sets=sets, force=force, progress=progress)
+        say(f"     {made.status}: {_told(made)}")
+    say("10/12  crs index-items --model pecrs-tiny")
     indexed = index_items(workspace_, dataset=DATASET, model="pecrs-tiny", force=force, progress=progress)
     say(f"     {indexed.status}: {indexed.items:,} films, {indexed.width} wide")
-    say("8/9  crs evaluate " + " ".join(f"--model {m}" for m in MODELS))
+    say("11/12  crs evaluate " + " ".join(f"--model {m}" for m in MODELS))
     evaluated = evaluate(workspace_, dataset=DATASET, models=MODELS, protocol="turns", force=force, progress=progress)
     say(f"     {evaluated.status}: {evaluated.path}")
-    say("9/9  conversations with blend and, in its own words, with pecrs-tiny")
+    say("12/12  conversations with blend and, in their own words, with unicrs-tiny and pecrs-tiny")
     root = workspace_.root
     commands = [
         f"crs status --workspace {root}",
@@ -83,13 +91,22 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
         "crs fetch-dataset --dataset redial        (or inspired, or your own: crs datasets)",
         "crs train --dataset redial --model blend",
     ]
-    own = _conversation(workspace_, "pecrs-tiny", SAID[:2])
-    return Shown(evaluated, _conversation(workspace_, "blend", SAID), own, commands)
+    said = {"blend": SAID, "unicrs-tiny": SAID[:2], "pecrs-tiny": SAID[:2]}
+    return Shown(evaluated, {m: _conversation(workspace_, m, lines) for m, lines in said.items()}, commands)
+
+
+def _told(made: Trained) -> str:
+    """What came of a training: its stages and their steps."""
+    stages = [
+        f"{stage} {log['steps']:,} steps" for stage, log in made.log.items() if isinstance(log, dict) and "steps" in log
+    ]
+    stages += [f"{made.log['steps']:,} steps"] if "steps" in made.log else []
+    return ", ".join(stages) or f"fitted on {' + '.join(made.fitted_on)}"
 
 
 def _conversation(workspace_: Workspace, model: str, said: Sequence[str]) -> list[tuple[str, str]]:
     """A seeker's lines, written for this, and a model's replies; in its own words if it has any."""
-    data = read_dataset(workspace_, DATASET)
+    data = read_dataset(workspace_, DATASET, linked=model_spec(model).needs_graph)
     run = find_run(workspace_, DATASET, model)
     assert run is not None, "the demo has just trained it"
     recommender, _ = load_run(workspace_, run, data)
