@@ -85,7 +85,8 @@ def filled(catalogue: Catalogue, template: str, ranking: Ranking, *, recommends:
     named = [int(n) for n in ranking.item_nums[: len(pieces) - 1]]
     text = pieces[0]
     for num, piece in enumerate(pieces[1:]):
-        text += (catalogue[named[num]].name if num < len(named) else "") + piece
+        name = catalogue[named[num]].name if num < len(named) else ""
+        text += " " * text[-1:].isalnum() + name + " " * piece[:1].isalnum() + piece
     return Utterance(" ".join(text.split()), template, tuple(named), recommends)
 
 

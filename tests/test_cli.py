@@ -25,14 +25,14 @@ from crscli.workspace import Workspace
 
 COMMANDS = {command.name: command.callback for command in cli.app.registered_commands}
 STEPS = (
-    "fetch-dataset", "fetch-metadata", "link-entities", "build-kg", "train", "index-items", "evaluate", "status",
-    "demo", "doctor",
+    "fetch-dataset", "fetch-metadata", "link-entities", "build-kg", "pretrain-fusion", "train", "index-items",
+    "evaluate", "status", "demo", "doctor",
 )  # fmt: skip
-WITH_EXAMPLES = STEPS[:7]
+WITH_EXAMPLES = STEPS[:8]
 OF_SHOW = {"show", "picture"}
 LISTINGS = ("models", "datasets", "protocols", "schema")
 RENAMED = {"run_name": "run", "merge": "merged"}
-JOINED = {("train", "backbone"): "sets"}
+JOINED = {("train", "backbone"): "sets", ("pretrain-fusion", "backbone"): "sets"}
 """Options that the command adds to those of another keyword."""
 ALL_WHERE_LEFT_OUT = {("evaluate", "tasks")}
 """Repeatable options of which none given means all."""

@@ -97,7 +97,7 @@ def pretrain_fusion(
 
       crs pretrain-fusion --model unicrs-tiny
 
-      crs pretrain-fusion -d redial --model unicrs --kg unicrs --set fusion_rate=1e-3
+      crs pretrain-fusion -d redial -m unicrs --set fusion_rate=1e-3
     """
     from crscli.steps.pretrain_fusion import pretrain_fusion as step
 

@@ -76,7 +76,7 @@ class KbrdConfig:
     """Of the generator."""
     heads: int = 2
     """Of the generator."""
-    width: int = 192
+    width: int = 128
     """Of the generator."""
     vocabulary: int = 4096
     """Tokens of the generator, learnt from the dialogues, at most."""
@@ -88,11 +88,11 @@ class KbrdConfig:
     """Newest tokens of the dialogue that the generator reads; also of what it learns at once."""
     response_tokens: int = 64
     """Tokens of a turn that are read and learnt; also of a reply."""
-    generation_epochs: int = 4
+    generation_epochs: int = 3
     """Of the generator."""
     generation_batch: int = 8
     """Dialogues of the generator's batch."""
-    generation_rate: float = 1e-3
+    generation_rate: float = 2e-3
     """Of the generator."""
     micro_batch: int = 0
     """Examples that are computed at once; 0 for all. Changes memory, not the result."""

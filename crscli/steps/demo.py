@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from crscli import phrasing
 from crscli.linking import Linker
@@ -25,8 +26,8 @@ DATASET = "sample"
 MODELS = ("cooccurrence", "blend", "kbrd", "pecrs-tiny", "unicrs-tiny")
 SHORTER: dict[str, tuple[str, ...]] = {
     "kbrd": ("generation_epochs=3",),
-    "pecrs-tiny": ("epochs=4",),
-    "unicrs-tiny": ("fusion_epochs=5", "conversation_epochs=3", "recommendation_epochs=3"),
+    "pecrs-tiny": ("epochs=3",),
+    "unicrs-tiny": ("fusion_epochs=3", "conversation_epochs=2", "recommendation_epochs=3"),
 }
 """Enough to see them learn, in about three minutes."""
 SAID = (
@@ -69,7 +70,7 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
     say("4/12  crs build-kg")
     built = build_kg(workspace_, dataset=DATASET, force=force, progress=progress)
     say(f"     {built.status}: {built.statistics['entities']:,} entities, {built.statistics['triples']:,} triples")
-    fits = [(train, "blend"), (train, "kbrd"), (train, "pecrs-tiny")]
+    fits: list[tuple[Any, str]] = [(train, "blend"), (train, "kbrd"), (train, "pecrs-tiny")]
     fits += [(pretrain_fusion, "unicrs-tiny"), (train, "unicrs-tiny")]
     for num, (step, model) in enumerate(fits, 5):
         sets = SHORTER.get(model, ())
@@ -83,7 +84,7 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
     say("11/12  crs evaluate " + " ".join(f"--model {m}" for m in MODELS))
     evaluated = evaluate(workspace_, dataset=DATASET, models=MODELS, protocol="turns", force=force, progress=progress)
     say(f"     {evaluated.status}: {evaluated.path}")
-    say("12/12  conversations with blend and, in their own words, with unicrs-tiny and pecrs-tiny")
+    say("12/12  conversations with blend and, in their own words, with kbrd and unicrs-tiny")
     root = workspace_.root
     commands = [
         f"crs status --workspace {root}",
@@ -91,7 +92,7 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
         "crs fetch-dataset --dataset redial        (or inspired, or your own: crs datasets)",
         "crs train --dataset redial --model blend",
     ]
-    said = {"blend": SAID, "unicrs-tiny": SAID[:2], "pecrs-tiny": SAID[:2]}
+    said = {"blend": SAID, "kbrd": SAID[:2], "unicrs-tiny": SAID[:2]}
     return Shown(evaluated, {m: _conversation(workspace_, m, lines) for m, lines in said.items()}, commands)
 
 

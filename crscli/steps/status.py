@@ -15,9 +15,9 @@ from crscli.models import MODELS, model_class
 from crscli.workspace import KINDS, Artifact, Workspace
 
 Freshness = Literal["fresh", "stale", "missing", "damaged"]
-_OPTIONAL = ("index",)
+_OPTIONAL = ("index", "fusion")
 """Kinds that save time and are not missed."""
-_READ_CATALOGUE = ("links", "kg", "models", "index", "reports")
+_READ_CATALOGUE = ("links", "kg", "fusion", "models", "index", "reports")
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ def _command(artifact: Artifact, record: dict[str, Any]) -> str:
         "links": _links_options,
         "kg": partial(_graph_options, notes=record.get("notes", {})),
         "models": _train_options,
+        "fusion": _train_options,
         "index": _index_options,
         "reports": _evaluate_options,
     }
@@ -187,8 +188,10 @@ def _train_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
     )
     changed = {key: value for key, value in params["settings"].items() if usual.get(key) != value}
     options += [f"--set {shlex.quote(f'{key}={value}')}" for key, value in changed.items()]
-    options += ["--refit" if params["refit"] else "--no-refit"]
-    options += [f"--kg {params['kg']}"] if params.get("kg") else []
+    if artifact.kind == "models":
+        options += ["--refit" if params["refit"] else "--no-refit"]
+    for option in ("kg", "fusion"):
+        options += [f"--{option} {params[option]}"] if params.get(option) else []
     options += [f"--max-steps {params['max_steps']}"] if params.get("max_steps") else []
     return options + ([f"--run {artifact.run}"] if artifact.run != model else [])
 

@@ -6,9 +6,9 @@ from crscli.workspace import KINDS, Workspace
 
 SMALLER = {
     "layers": 1, "width": 16, "vocabulary": 500, "context_tokens": 48, "turn_tokens": 16, "item_tokens": 8,
-    "candidates": 20, "batch_size": 128, "patience": 1,
+    "candidates": 20, "batch_size": 128, "patience": 1, "bias_width": 16, "node_width": 16,
 }  # fmt: skip
-"""Settings of pecrs-tiny, none of them of blend, with which its training takes seconds."""
+"""Settings of the neural models, none of them of blend, with which their training takes seconds."""
 
 
 def shown_in(workspace):
@@ -29,25 +29,27 @@ def demo_run(tmp_path_factory):
 
 def test_the_demo_goes_through_all_steps_and_says_so(demo_run):
     workspace, _, told = demo_run
-    assert [line[:3] for line in told if line[0] != " "] == [f"{n}/9" for n in range(1, 10)]
-    assert sum("written" in line for line in told) == 8
+    assert [line.split()[0] for line in told if line[0] != " "] == [f"{n}/12" for n in range(1, 13)]
+    assert sum("written" in line for line in told) == 11
     assert {a.name.split("/")[1] for a in workspace.artifacts("sample")} == set(KINDS)
 
 
 def test_blend_beats_the_trivial_rows_and_cooccurrence_on_the_sample(demo_run):
     models = demo_run[1].evaluated.report["models"]
     found = {name: m["figures"]["row"]["all"]["recall@10"]["value"] for name, m in models.items()}
-    assert list(found) == ["copy", "popularity", "copy-popularity", "cooccurrence", "blend", "pecrs-tiny"]
+    assert list(found) == [
+        "copy", "popularity", "copy-popularity", "cooccurrence", "blend", "kbrd", "pecrs-tiny", "unicrs-tiny",
+    ]  # fmt: skip
     assert found["blend"] > found["copy-popularity"] + 0.03
     assert found["blend"] == max(found.values())
 
 
 def test_the_conversation_offers_another_film_each_time_with_a_reason(demo_run):
     workspace, shown, _ = demo_run
-    assert [said for said, _ in shown.conversation] == list(SAID)
+    assert [said for said, _ in shown.conversations["blend"]] == list(SAID)
     names = {item.name for item in read_dataset(workspace, "sample").catalogue}
     offered = []
-    for _, reply in shown.conversation:
+    for _, reply in shown.conversations["blend"]:
         named = [name for name in names if name in reply and name not in offered]
         assert named
         offered += named
@@ -55,19 +57,19 @@ def test_the_conversation_offers_another_film_each_time_with_a_reason(demo_run):
     assert not {"Toy Story (1995)", "Finding Nemo (2003)"} & set(offered)  # named, in small letters and misspelt
 
 
-def test_the_model_that_speaks_answers_in_its_own_words(demo_run):
+@pytest.mark.parametrize("model", ["kbrd", "unicrs-tiny"])
+def test_models_that_speak_answer_in_their_own_words(demo_run, model):
     _, shown, _ = demo_run
-    assert [said for said, _ in shown.own_words] == list(SAID[:2])
-    assert all(reply and "[" not in reply for _, reply in shown.own_words)
+    assert [said for said, _ in shown.conversations[model]] == list(SAID[:2])
+    assert all(reply and "[" not in reply for _, reply in shown.conversations[model])
     models = shown.evaluated.report["models"]
-    assert [name for name, model in models.items() if "text" in model] == ["pecrs-tiny"]
+    assert [name for name, model in models.items() if "text" in model] == ["kbrd", "pecrs-tiny", "unicrs-tiny"]
 
 
 def test_a_second_run_is_up_to_date_and_says_the_same(demo_run):
     workspace, shown, _ = demo_run
     again, told = shown_in(workspace)
-    assert sum("up to date" in line for line in told) == 8
-    assert again.conversation == shown.conversation
-    assert again.own_words == shown.own_words
+    assert sum("up to date" in line for line in told) == 11
+    assert again.conversations == shown.conversations
     assert again.evaluated.report == shown.evaluated.report
     assert any(f"--workspace {workspace.root}" in command for command in again.next_commands)

@@ -281,3 +281,19 @@ def test_two_processes_end_where_one_does(workspace, step):
     whole = weights(workspace, "unicrs-tiny", kind)
     for name, tensor in weights(workspace, "two", kind).items():
         assert (tensor - whole[name]).abs().max() < 1e-3, name
+
+
+# ---- status -----------------------------------------------------------------------------------------------------
+
+
+def test_status_gives_the_commands_that_renew_fusion_and_model(workspace):
+    shutil.rmtree(workspace.root / "tiny" / "kg" / "metadata")
+    found = {s.artifact: s for s in status(workspace)}
+    for artifact, command in (("fusion", "pretrain-fusion"), ("models", "train")):
+        state = found[f"tiny/{artifact}/unicrs-tiny"]
+        assert state.state == "stale"
+        assert state.next_command.startswith(f"crs {command} --dataset tiny --model unicrs-tiny --set ")
+        assert " --kg metadata" in state.next_command
+    assert " --fusion unicrs-tiny" in found["tiny/models/unicrs-tiny"].next_command
+    build_kg(workspace, dataset="tiny")
+    assert {s.state for s in status(workspace)} <= {"fresh", "missing"}

@@ -215,7 +215,7 @@ def test_a_backbone_in_a_folder_is_adapted_and_named_in_the_run(workspace, saved
 
 PLANNED = {
     "parameters", "trained", "points", "steps", "device", "memory_bytes", "free_bytes", "seconds_per_step",
-    "peak_bytes", "hours",
+    "peak_bytes", "hours", "stages",
 }  # fmt: skip
 
 
@@ -231,7 +231,7 @@ def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(workspace):
     assert plan["peak_bytes"] > 1e7
     assert plan["seconds_per_step"] > 0
     assert "are trained on 32 points in 32 steps" in told[0]
-    assert told[1].startswith("probe: 3 steps with the longest points")
+    assert told[1] == "pecrs: probe of 3 steps with the longest points, thrown away"
 
 
 def test_a_dry_run_of_a_folder_counts_its_adapters(workspace, saved_backbone):
@@ -249,7 +249,7 @@ def test_the_command_shows_the_plan(workspace):
     )  # fmt: skip
     assert told.exit_code == 0, told.output
     for name in (
-        "parameters", "of them trained", "points", "steps", "device", "memory, estimated", "memory, of the probe",
+        "parameters", "of them trained", "points", "steps", "on cpu:", "memory, estimated",
         "a step, longest points", "all steps at most", "learning_rate",
     ):  # fmt: skip
         assert f"\n{name} " in told.stdout, name
