@@ -101,9 +101,6 @@ class RelationalGraph(nn.Module):
         self._all = None
         return super()._apply(fn, recurse)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "RelationalGraph":
-        return self  # nothing in it changes
-
     def all(self) -> "Rows":
         """What all nodes receive."""
         if self._all is None:

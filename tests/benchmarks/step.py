@@ -9,6 +9,7 @@ a large matrix product reaches here (bf16 on a GPU, fp32 on a CPU). Whole steps 
 import argparse
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from crscli import config as configuration
 from crscli.backbone import pick_device
-from crscli.models import model_class, model_spec
-from crscli.steps._dataset import read_dataset
+from crscli.models import fusion_class, model_class, model_spec
+from crscli.steps._dataset import find_kg, load_kg, read_dataset
 from crscli.steps._neural import peak_bytes
-from crscli.training import Run, Schedule, fit
+from crscli.training import Run, fit
 from crscli.workspace import Workspace
 
 
@@ -29,35 +30,53 @@ def main():
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--model", action="append", required=True)
     parser.add_argument("--set", action="append", default=[], dest="sets")
+    parser.add_argument("--kg")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
     rate = matrix_rate(device)
-    data = read_dataset(Workspace(arguments.workspace), arguments.dataset)
+    workspace = Workspace(arguments.workspace)
     print(
         f"{torch.cuda.get_device_name(device) if device.startswith('cuda') else device}, matrix product "
         f"{rate / 1e12:.1f} TFLOP/s; {arguments.dataset}; {' '.join(arguments.sets)}"
     )
-    print("| model | batch | trained of parameters | s a step | points/s | peak, GB | TFLOP a step | share of rate |")
+    print("| model, stage | batch | trained of parameters | s a step | points/s | peak, GB | TFLOP a step | of rate |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in arguments.model:
-        print(measured(name, arguments, device, rate, data), flush=True)
+        for row in measured(name, arguments, device, rate, workspace):
+            print(row, flush=True)
 
 
-def measured(name, arguments, device, rate, data):
-    """One row of the table."""
-    model_type, preset = model_class(name), dict(model_spec(name).preset)
-    preset["backbone"] = preset["backbone"] if preset["backbone"] == "tiny" else f"random:{preset['backbone']}"
-    settings = configuration.resolve(model_type.config_class, preset, sets=arguments.sets, environment={})
-    model = model_type.untrained(data.catalogue, data.fit_data(refit=False), settings).on(device)
-    points, schedule = model.points(data.splits["train"]), Schedule.of(settings, seed=0)
+def measured(name, arguments, device, rate, workspace):
+    """One row of the table for each stage; fusion, where there is one, is a stage like the others."""
+    spec = model_spec(name)
+    data = read_dataset(workspace, arguments.dataset, linked=spec.needs_graph)
+    fit_data = data.fit_data(refit=False)
+    if spec.needs_graph:
+        graph = load_kg(find_kg(workspace, arguments.dataset, arguments.kg), data.catalogue)
+        fit_data = replace(fit_data, graph=graph)
+    preset = dict(spec.preset)
+    for part in ("backbone", "encoder"):
+        if hasattr(model_class(name).config_class, part):
+            value = preset.get(part, getattr(model_class(name).config_class, part))
+            preset[part] = value if value == "tiny" else f"random:{value}"
+    settings = configuration.resolve(model_class(name).config_class, preset, sets=arguments.sets, environment={})
+    classes = [fusion_class(name)] if spec.fusion else []
+    for model_type in (*classes, model_class(name)):
+        model = model_type.untrained(data.catalogue, fit_data, settings).on(device)
+        for stage, network, points, schedule in model.stages(fit_data.train, 0):
+            yield f"| `{name}`, {stage} | {stage_row(network, points, schedule, arguments.steps, device, rate)}"
+
+
+def stage_row(network, points, schedule, many, device, rate):
+    """Figures of one stage."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
 
-    def steps(many):
+    def steps(count):
         started = time.perf_counter()
-        fit(model.network, points, schedule, Run(device=device, max_steps=many))
+        fit(network, points, schedule, Run(device=device, max_steps=count))
         if device.startswith("cuda"):
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
@@ -67,14 +86,12 @@ def measured(name, arguments, device, rate, data):
         steps(5)
     work = counter.get_total_flops() / 5
     before = [steps(1) for _ in range(3)]
-    seconds = statistics.median(
-        (steps(arguments.steps) - statistics.median(before)) / (arguments.steps - 1) for _ in range(3)
-    )
-    every = sum(p.numel() for p in model.network.parameters())
-    trained = sum(p.numel() for p in model.network.trained().values())
+    seconds = statistics.median((steps(many) - statistics.median(before)) / (many - 1) for _ in range(3))
+    every = sum(p.numel() for p in network.parameters())
+    trained = sum(p.numel() for p in network.trained().values())
     return (
-        f"| `{name}` | {settings.batch_size} | {trained:,} of {every / 1e6:.1f} M | {seconds:.3f} | "
-        f"{settings.batch_size / seconds:.1f} | {peak_bytes(device) / 1e9:.1f} | {work / 1e12:.2f} | "
+        f"{schedule.batch_size} | {trained:,} of {every / 1e6:.1f} M | {seconds:.3f} | "
+        f"{schedule.batch_size / seconds:.1f} | {peak_bytes(device) / 1e9:.1f} | {work / 1e12:.2f} | "
         f"{work / seconds / rate:.0%} |"
     )
 
