@@ -413,4 +413,4 @@ def _optimiser(
         {"params": part, "weight_decay": decay, "share": share}
         for (decay, share), part in sorted(grouped.items(), key=lambda g: g[0])
     ]
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.999), eps=1e-6)
+    return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.999), eps=1e-6, fused=True)

@@ -322,7 +322,7 @@ class Unicrs:
         network = self.recommendation
         with memory_errors():
             batch = network.batch([a.ids for a in asked], asked).to(network.device)
-            scores = network.scores(network.read(batch), batch.lengths, of_items=True)
+            scores = network.scores(network.read(batch), batch.lengths)
         rankings = []
         for row in scores.float().cpu().numpy():
             order = np.lexsort((np.arange(len(row)), -row))[:k]

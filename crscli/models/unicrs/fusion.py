@@ -190,7 +190,7 @@ def node_figures(network: UnicrsNetwork, examples: Sequence[Asked]) -> dict[str,
     for start in range(0, len(order), _TOGETHER):
         chunk = [examples[num] for num in order[start : start + _TOGETHER]]
         batch = network.batch([a.ids for a in chunk], chunk).to(network.device)
-        scores = network.scores(network.read(batch), batch.lengths, of_items=False)
+        scores = network.scores(network.read(batch), batch.lengths)
         for row, asked in zip(scores, chunk, strict=True):
             own = row[torch.tensor(asked.targets, device=row.device)]
             ranks += (1 + (row[None, :] > own[:, None]).sum(1)).tolist()

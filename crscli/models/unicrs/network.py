@@ -53,12 +53,12 @@ class PromptBatch:
 class Read:
     """What the decoder made of texts: `hidden` (B, T, D), and `pooled` (B, D) of their prompts.
 
-    `nodes` (N, D) are vectors of all nodes, where they were needed; `kept` are keys and values, where asked for.
+    `candidates` (N, D) are vectors of the nodes or items that are scored; `kept` are keys and values, where asked for.
     """
 
     hidden: Tensor
     pooled: Tensor
-    nodes: Tensor | None
+    candidates: Tensor | None
     kept: Prefix | None
 
 
@@ -156,14 +156,7 @@ class UnicrsNetwork(nn.Module):
             keep: give keys and values of prompts and texts too, to continue from.
         """
         talks = self.stage == "conversation"
-        every = None
-        if talks and self.training:
-            # Only entities of the batch are needed here: their neighbours are a small part of the graph.
-            chosen, places = batch.nodes.unique(return_inverse=True)
-            entities = self.prompts.entities(chosen)[places]
-        else:
-            every = self.node_vectors()
-            entities = every[batch.nodes]
+        entities, candidates = self._nodes_of(batch)
         words = _first(batch.state_lengths, batch.states.shape[1])
         named = _first(batch.node_counts, batch.nodes.shape[1])
         prompt, pooled = self.prompts(batch.states.float(), words, entities, named, to_words=talks)
@@ -171,14 +164,29 @@ class UnicrsNetwork(nn.Module):
             self.decoder.embed(batch.ids), prefix=prompt, lengths=batch.lengths if keep else None,
             mask=_first(batch.lengths, batch.ids.shape[1]),
         )  # fmt: skip
-        return Read(hidden, pooled, every, kept)
+        return Read(hidden, pooled, candidates, kept)
 
-    def scores(self, read: Read, lengths: Tensor, *, of_items: bool) -> Tensor:
-        """(B, N) of items or of all nodes: their vectors times the query of each text (`lengths` (B,) tokens).
+    def _nodes_of(self, batch: PromptBatch) -> tuple[Tensor, Tensor | None]:
+        """Vectors of the batch's entities (B, E, D), and of what is scored: all nodes, or the items, (N, D).
+
+        While it is trained the graph is encoded once, at no more rows than are needed.
+        """
+        reads_all = self.stage == "fusion" or (self.training and self.config.item_loss == "nodes")
+        if not self.training or (reads_all and self.stage != "conversation"):
+            every = self.node_vectors()
+            return every[batch.nodes], every if reads_all else every[self.items]
+        scored = self.items if self.stage == "recommendation" else self.items[:0]
+        chosen, places = torch.cat([scored, batch.nodes.flatten()]).unique(return_inverse=True)
+        vectors = self.prompts.entities(chosen)
+        items, entities = vectors[places[: len(scored)]], vectors[places[len(scored) :]]
+        return entities.view(*batch.nodes.shape, -1), items if len(scored) else None
+
+    def scores(self, read: Read, lengths: Tensor) -> Tensor:
+        """(B, N) of what is scored: its vectors times the query of each text (`lengths` (B,) tokens).
 
         The query is the state of the last real token, or the mean over all of them.
         """
-        assert read.nodes is not None, "all nodes are scored"
+        assert read.candidates is not None, "something is scored"
         hidden = read.hidden.float()
         if self.config.pooling == "last":
             query = hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
@@ -187,7 +195,7 @@ class UnicrsNetwork(nn.Module):
             query = torch.einsum("bt,btd->bd", real.float() / lengths[:, None], hidden)
         if self.config.query_residual:
             query = query + read.pooled
-        return query @ (read.nodes[self.items] if of_items else read.nodes).T
+        return query @ read.candidates.T
 
     # ---- the training loop's side -----------------------------------------------------------------------------
 
@@ -227,12 +235,7 @@ class UnicrsNetwork(nn.Module):
         if self.stage == "conversation":
             logits = self.decoder.logits(read.hidden.flatten(0, 1)[batch.rows])
             return {self.stage: F.cross_entropy(logits, batch.expected, reduction="sum")}
-        scores = self.scores(read, batch.lengths, of_items=not self._over_nodes)
-        return {self.stage: self._item_loss(scores, batch)}
-
-    @property
-    def _over_nodes(self) -> bool:
-        return self.stage == "fusion" or self.config.item_loss == "nodes"
+        return {self.stage: self._item_loss(self.scores(read, batch.lengths), batch)}
 
     def _item_loss(self, logits: Tensor, batch: PromptBatch) -> Tensor:
         """Of scores (B, N) and the targets of the rows; a row's logarithms are taken once for all its targets."""
