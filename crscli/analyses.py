@@ -1,6 +1,7 @@
 """Looks behind a model's figures: by genre, by turn, by decoding, by field of an item's text, by number of candidates.
 
-Each gives a table and a picture. Asks of a model what it can do (`without_field`, `candidates`), not what it is.
+Two compare all runs of a model (`comparisons`). Each gives a table and a picture. Asks of a model what it can do
+(`without_field`, `candidates`), not what it is.
 """
 
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from crscli import evaluation, figures, metrics
+from crscli import comparisons, evaluation, figures, metrics
 from crscli.answers import Speaking, text_figures
 from crscli.catalogue import Item
 from crscli.decoding import REFERENCE, TABLE_8
@@ -26,6 +27,8 @@ ANALYSES = {
     "decoding": "replies by each way of decoding (PECRS, table 8); for models that speak",
     "fields": "recall with one field of the item texts left out (PECRS, table 6); for models that read them",
     "candidates": "recall by the number of reranked candidates, a row for each run (PECRS, figure 3)",
+    "ablation": "what each setting gives: all runs of the model, over labels, seeds together (UniCRS, figures 2 and 3)",
+    "scarcity": "recall by the share of dialogues learnt from: all runs of the model, over labels (UniCRS, figure 4)",
 }
 _CANDIDATES = (50, 100, 200, 350, 500, 700)
 _LAST_TURN = 20
@@ -53,9 +56,19 @@ class Analyses:
     def add(self, predicted: Predictions, recommender: Any, facts: Mapping[str, Any], progress: Progress) -> None:
         """Analyse one model, which has just been measured, as far as it fits."""
         for name in self.names:
-            if _fits(name, type(recommender)):
+            if name not in comparisons.KINDS and _fits(name, type(recommender)):
                 made = _BY_NAME[name](self, predicted, recommender, facts, progress)
                 self.found.setdefault(name, {})[predicted.model] = made
+
+    def add_runs(self, model: str, runs: Sequence[comparisons.Measured]) -> None:
+        """Compare the runs of one model, the one that was asked for first."""
+        for name in comparisons.KINDS:
+            if name in self.names:
+                groups = comparisons.compare(
+                    name, runs, self.test_set.dialogue_nums, draws=self.head["bootstrap_draws"], seed=self.head["seed"]
+                )
+                if len(groups) > 1:
+                    self.found.setdefault(name, {})[model] = groups
 
     def draw(self, directory: Path) -> dict[str, Any]:
         """Tables as plain values, and their pictures written into a folder: name -> columns, rows, picture."""
@@ -233,15 +246,18 @@ def _candidates_table(found: Mapping[str, Any]) -> tuple[list[str], Rows]:
 
 def _draw(name: str, found: Mapping[str, Any], path: Path, title: str) -> None:
     """The picture of one analysis."""
-    first = next(iter(found.values()))
-    if name == "genre":
+    if name in comparisons.KINDS:
+        comparisons.draw(name, found, path, title=title)
+    elif name == "genre":
+        first = next(iter(found.values()))
         shown = [g for g, v in first.items() if v["labels"] > 0][:15] or list(first)[:15]
         values = np.array([[m[g]["hits"] for m in found.values()] for g in shown])
         figures.grid(shown, list(found), values, path, title=f"{title}: labels found in the first 50", x_label="model",
                      y_label="first genre")  # fmt: skip
     elif name == "turns":
         series = {model: [v for _, v in values.values()] for model, values in found.items()}
-        figures.lines(list(first), series, path, title=title, x_label="turns before the response", y_label="R@50")
+        turns = list(next(iter(found.values())))
+        figures.lines(turns, series, path, title=title, x_label="turns before the response", y_label="R@50")
     elif name == "decoding":
         flat = {f"{m}, {d}" if len(found) > 1 else d: v["rouge-1"] for m, by in found.items() for d, v in by.items()}
         figures.bars(list(flat), list(flat.values()), path, title=title, axis="ROUGE-1")
@@ -276,4 +292,5 @@ _TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[str], Rows]]] = {
     "decoding": _decoding_table,
     "fields": _fields_table,
     "candidates": _candidates_table,
+    **dict.fromkeys(comparisons.KINDS, comparisons.table),
 }

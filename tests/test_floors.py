@@ -19,7 +19,7 @@ FLOORS = {
             "dialogue catalogue kg wishes metrics",
             "datasets metadata linking protocols config",
             "signals ranker backbone generation graph_encoder index training llm recommender phrasing simulator"
-            " answers evaluation analyses figures report transcript speech repeats",
+            " answers evaluation analyses figures report comparisons transcript speech repeats",
             "models console",
             "steps",
             "cli __main__",
@@ -36,6 +36,9 @@ SAME_FLOOR = {
     ("datasets", "datasets"),
     ("datasets.sample", "datasets.sample"),
     ("analyses", "answers"),
+    ("analyses", "comparisons"),
+    ("comparisons", "evaluation"),
+    ("comparisons", "figures"),
     ("analyses", "evaluation"),
     ("analyses", "figures"),
     ("answers", "recommender"),

@@ -33,6 +33,8 @@ class Analysis(StrEnum):
     decoding = "decoding"
     fields = "fields"
     candidates = "candidates"
+    ablation = "ablation"
+    scarcity = "scarcity"
 
 
 class Format(StrEnum):
@@ -318,6 +320,8 @@ def evaluate(
       crs evaluate --model blend --model ease --format latex --json
 
       crs evaluate -m pecrs-tiny --decoding nucleus:p=0.9 --analyse genre
+
+      crs evaluate --model unicrs-tiny --analyse ablation --analyse scarcity
     """
     from crscli.steps.evaluate import evaluate as step
 
@@ -396,5 +400,7 @@ def _show_report(console: Console, report: dict[str, Any], *, short: bool = Fals
             console.line()
     for name, found in report.get("analyses", {}).items():
         console.line(f"{name}: {found['summary']}; {found['picture']}")
+        console.table(found["columns"], found["rows"])
+        console.line()
         console.table(found["columns"], found["rows"])
         console.line()

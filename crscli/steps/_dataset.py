@@ -169,8 +169,7 @@ def load_run(
     Raises:
         ArtifactMissing: it was made from other dialogues or items, or without the metadata that are there now.
     """
-    links = workspace_.artifact(artifact.dataset, "links")
-    refuse_stale(artifact, data.inputs | ({links.name: links.digest} if reads_links(artifact) else {}))
+    refuse_stale_run(workspace_, artifact, data)
     folder = artifact.open()
     record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model_type = model_class(record["model"])
@@ -181,6 +180,16 @@ def load_run(
     neural = import_module(NEURAL)
     run = artifact.run or record["model"]
     return neural.ready(workspace_, artifact.dataset, run, model, device, say, index=index), record
+
+
+def refuse_stale_run(workspace_: Workspace, artifact: Artifact, data: DatasetInputs) -> None:
+    """Refuse a run whose dialogues, items, or, where it reads them, links are no longer those it learnt from.
+
+    Raises:
+        ArtifactMissing: they are not.
+    """
+    links = workspace_.artifact(artifact.dataset, "links")
+    refuse_stale(artifact, data.inputs | ({links.name: links.digest} if reads_links(artifact) else {}))
 
 
 def refuse_stale(artifact: Artifact, inputs: Mapping[str, str]) -> None:

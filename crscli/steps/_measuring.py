@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crscli import comparisons, evaluation, report
 from crscli import config as configuration
-from crscli import evaluation, report
 from crscli.analyses import Analyses
 from crscli.answers import Speaking, text_figures
 from crscli.catalogue import Catalogue
@@ -30,13 +30,14 @@ class Measuring:
     """Models that are being measured, one after the other.
 
     `test_sets` holds the rows twice: as the data have them, and with the people and genres that were linked, for models
-    that learn on a graph.
+    that learn on a graph. `related` are all runs that a name's own is compared with, itself the first.
     """
 
     workspace: Workspace
     head: dict[str, Any]
     data: DatasetInputs
     runs: dict[str, Artifact | None]
+    related: Mapping[str, Sequence[Artifact]]
     test_sets: Mapping[bool, TestSet]
     speaking: Speaking | None
     analyse: Sequence[str]
@@ -65,6 +66,10 @@ class Measuring:
                 facts[name]["text"] = {"decoding": str(speaking.decoding), **text_figures(predicted.answers)}
             if name not in TRIVIAL:
                 analyses.add(predicted, recommender, facts[name], self.progress)
+        for name, artifacts in self.related.items():
+            own = next(p for p in predictions if p.model == name)
+            runs = [self._measured(a, own if a is self.runs[name] else None) for a in artifacts]
+            analyses.add_runs(name, runs)
         figures = [evaluation.figures(p, draws=draws, seed=seed) for p in predictions]
         asked = head["models_asked"]
         named = [p for p in predictions if p.model in asked or (asked and p.model == TRIVIAL[-1])]
@@ -73,6 +78,16 @@ class Measuring:
         _save_predictions(directory / "predictions.parquet", predictions, self.data.catalogue)
         _save_replies(directory / "replies.parquet", predictions)
         return made
+
+    def _measured(self, artifact: Artifact, known: evaluation.Predictions | None) -> comparisons.Measured:
+        """A run as comparisons want it; it is ranked with unless its rankings are known."""
+        if known is None:
+            recommender, _ = self._recommender(str(artifact.run), artifact)
+            known = evaluation.predict(
+                str(artifact.run), recommender, self.test_sets[reads_links(artifact)],
+                exclude_mentioned=self.head["exclude_mentioned"], progress=self.progress,
+            )  # fmt: skip
+        return comparisons.Measured(compared_settings(artifact), artifact.provenance()["seeds"]["seed"], known.ranks)
 
     def _recommender(self, name: str, artifact: Artifact | None) -> tuple[Recommender, dict[str, Any]]:
         """Load a run, or fit a count-based model for this split."""
@@ -101,6 +116,12 @@ class Measuring:
             self.say(f"no run of {name}: fitted now on {' + '.join(learnt)}")
         fitted = model_type.fit(data.catalogue, fit_data, settings, seed=seed, progress=self.progress)
         return fitted, {"run": None, "model": name, "fitted_on": learnt, "max_steps": None, "settings": {}}
+
+
+def compared_settings(artifact: Artifact) -> dict[str, Any]:
+    """What sets runs of one model apart: their settings and their graph."""
+    params = artifact.provenance()["params"]
+    return params["settings"] | {"kg": params.get("kg")}
 
 
 def _save_predictions(path: Path, predictions: Sequence[evaluation.Predictions], catalogue: Catalogue) -> None:

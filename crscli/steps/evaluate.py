@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from crscli import comparisons, report, workspace
 from crscli import config as configuration
-from crscli import report, workspace
 from crscli.analyses import ANALYSES, refuse_unfit
 from crscli.answers import Speaking
 from crscli.datasets.candidates import read_candidates
@@ -17,8 +17,16 @@ from crscli.errors import ArtifactMissing, UsageError, unknown_name
 from crscli.models import MODELS, model_class, model_spec
 from crscli.progress import Progress, Say, silent
 from crscli.protocols import TestSet, protocol_for, select
-from crscli.steps._dataset import DatasetInputs, find_run, load_kg, read_dataset, reads_links, write_json
-from crscli.steps._measuring import TRIVIAL, Measuring
+from crscli.steps._dataset import (
+    DatasetInputs,
+    find_run,
+    load_kg,
+    read_dataset,
+    reads_links,
+    refuse_stale_run,
+    write_json,
+)
+from crscli.steps._measuring import TRIVIAL, Measuring, compared_settings
 from crscli.workspace import Artifact, Recipe, Workspace
 
 STEP_FORMAT = 2
@@ -108,6 +116,7 @@ def evaluate(
     told = read_dataset(workspace_, dataset, linked=True) if any(map(reads_links, runs.values())) else data
     if analyse:
         refuse_unfit(analyse, [_class_of(name, artifact) for name, artifact in runs.items() if name not in TRIVIAL])
+    related = _related(workspace_, runs, data, analyse, say) if set(analyse) & set(comparisons.KINDS) else {}
     params = {
         "models": names,
         "asked": list(models),
@@ -127,7 +136,8 @@ def evaluate(
         "analyse": sorted(set(analyse)),
     }
     indexes = [workspace_.artifact(dataset, "index", str(a.run)) for a in runs.values() if a]
-    used = [a for a in (*runs.values(), graph, *(i for i in indexes if i.exists())) if a]
+    others = [a for listed in related.values() for a in listed]
+    used = [a for a in (*runs.values(), *others, graph, *(i for i in indexes if i.exists())) if a]
     inputs = told.inputs | {a.name: a.digest for a in used}
     recipe = Recipe("evaluate", STEP_FORMAT, params, inputs, {"seed": seed})
     artifact = workspace_.artifact(dataset, "reports", run or _report_name(params, models))
@@ -140,7 +150,7 @@ def evaluate(
     speaking = Speaking(how, oracle) if "respond" in tasks else None
     test_sets = {False: test_set, True: test_set if told is data else rows_of(told)}
     measuring = Measuring(
-        workspace_, head, data, runs, test_sets, speaking, sorted(set(analyse)), device, offline, progress, say
+        workspace_, head, data, runs, related, test_sets, speaking, sorted(set(analyse)), device, offline, progress, say
     )
     with workspace.write(artifact, recipe) as directory:
         made = measuring.run(directory)
@@ -177,6 +187,45 @@ def _run_of(workspace_: Workspace, dataset: str, name: str) -> Artifact | None:
             f"{name} was not trained on {dataset}", f"run: crs train --dataset {dataset} --model {name}"
         )
     return artifact
+
+
+def _related(
+    workspace_: Workspace, runs: Mapping[str, Artifact | None], data: DatasetInputs, analyse: Sequence[str], say: Say
+) -> dict[str, list[Artifact]]:
+    """All runs of the models that were asked for, each name's own first; those that are stale are named and left out.
+
+    Raises:
+        UsageError: a comparison is asked for and there is nothing to compare.
+    """
+    related: dict[str, list[Artifact]] = {}
+    for name, own in runs.items():
+        if own is None:
+            continue
+        model = own.provenance()["params"]["model"]
+        related[name] = [own]
+        for other in workspace_.artifacts(own.dataset):
+            if other.kind != "models" or other.run == own.run or other.provenance()["params"]["model"] != model:
+                continue
+            try:
+                refuse_stale_run(workspace_, other, data)
+            except ArtifactMissing as error:
+                say(f"left out: {error.message}")
+            else:
+                if not other.provenance()["params"].get("max_steps"):
+                    related[name].append(other)
+    for kind in (k for k in comparisons.KINDS if k in analyse):
+        labels = {
+            name: {comparisons.label(kind, *map(compared_settings, (listed[0], a))) for a in listed} - {None}
+            for name, listed in related.items()
+        }
+        if all(len(found) < 2 for found in labels.values()):
+            setting = "template=false" if kind == "ablation" else "share=0.2"
+            raise UsageError(
+                f"--analyse {kind} compares runs of a model, and there are none that differ in "
+                + ("a setting" if kind == "ablation" else "their share of the dialogues"),
+                f"train some, as crs train --model unicrs-tiny --set {setting} --run NAME",
+            )
+    return related
 
 
 def _class_of(name: str, artifact: Artifact | None) -> Any:

@@ -293,3 +293,33 @@ def test_status_gives_the_commands_that_renew_fusion_and_model(workspace):
     assert " --fusion unicrs-tiny" in found["tiny/models/unicrs-tiny"].next_command
     build_kg(workspace, dataset="tiny")
     assert {s.state for s in status(workspace)} <= {"fresh", "missing"}
+
+
+# ---- runs beside each other -------------------------------------------------------------------------------------
+
+
+def test_runs_of_a_model_are_compared(workspace):
+    silent = (*KBRD, "replies=false", "epochs=2")
+    with pytest.raises(UsageError, match="there are none that differ in a setting") as caught:
+        evaluate(workspace, dataset="tiny", models=["kbrd"], draws=20, analyse=["ablation"])
+    assert "--set template=false" in caught.value.hint
+    for seed in (0, 1):
+        run(train, workspace, "kbrd", silent, run=f"plain-{seed}", seed=seed)
+        run(train, workspace, "kbrd", (*silent, "self_loops=false"), run=f"loops-{seed}", seed=seed)
+    run(train, workspace, "kbrd", (*silent, "share=0.5"), run="half")
+    run(train, workspace, "kbrd", (*silent, "bases=1"), run="look", max_steps=1)
+    made = evaluate(workspace, dataset="tiny", models=["plain-0"], draws=20, analyse=["ablation", "scarcity"])
+    ablation, scarcity = (made.report["analyses"][name] for name in ("ablation", "scarcity"))
+    assert [(row[1], row[2]) for row in ablation["rows"]] == [
+        ("(nothing)", 2), ("epochs=6, replies=True", 1), ("self_loops=False", 2)
+    ]  # fmt: skip
+    assert [(row[1], row[2]) for row in scarcity["rows"]] == [("(nothing)", 2), ("share=0.5", 1)]
+    for name in ("ablation.png", "scarcity.png"):
+        assert (made.path / name).exists()
+    again = evaluate(workspace, dataset="tiny", models=["plain-0"], draws=20, analyse=["ablation", "scarcity"])
+    assert again.status == "up to date"
+    told = CliRunner().invoke(
+        app, ["evaluate", "-m", "plain-0", "--draws", "20", "--analyse", "ablation", "-w", str(workspace.root)]
+    )
+    assert told.exit_code == 0, told.output
+    assert "self_loops=False" in told.stdout
