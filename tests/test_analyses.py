@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from crscli import analyses
+from crscli import analyses, comparisons
 from crscli.analyses import ANALYSES, Analyses, refuse_unfit
 from crscli.catalogue import Catalogue, Item
 from crscli.cli.models import Analysis
@@ -98,8 +98,9 @@ def test_a_test_set_without_labels_has_tables_without_figures(films, tmp_path, n
 
 
 def test_every_analysis_has_an_option_and_a_summary_with_its_source():
-    assert [a.value for a in Analysis] == list(ANALYSES) == list(analyses._BY_NAME) == list(analyses._TABLES)
-    assert all("(PECRS, " in summary for summary in ANALYSES.values())
+    assert [a.value for a in Analysis] == list(ANALYSES) == list(analyses._TABLES)
+    assert list(ANALYSES) == [*analyses._BY_NAME, *comparisons.KINDS]
+    assert all("(PECRS, " in summary or "(UniCRS, " in summary for summary in ANALYSES.values())
 
 
 def test_an_analysis_that_fits_no_model_is_refused_and_one_that_fits_some_is_not():
@@ -122,8 +123,10 @@ def test_what_fits_is_told_by_what_a_model_can_do():
         if not spec.target.startswith("crscli.models.trivial")
     }
     assert fits.pop("pecrs-tiny") == fits.pop("pecrs-small") == fits.pop("pecrs-medium") == set(ANALYSES)
+    all_can = {"genre", "turns", *comparisons.KINDS}
+    assert fits.pop("kbrd") == fits.pop("unicrs") == fits.pop("unicrs-tiny") == {*all_can, "decoding"}
     assert len(fits) == 6
-    assert set(map(frozenset, fits.values())) == {frozenset({"genre", "turns"})}
+    assert set(map(frozenset, fits.values())) == {frozenset(all_can)}
 
 
 # ---- of a model that was trained --------------------------------------------------------------------------------
@@ -137,7 +140,7 @@ def trained(neural_workspace):
     model, record = load_run(workspace, find_run(workspace, "tiny", "pecrs-tiny"), data, device="cpu")
     test_set = select(PROTOCOLS["turns"], data.splits, "test", data.catalogue, corpus="jsonl", form="jsonl")
     run = Analyses((), test_set, HEAD)
-    predicted = run.again(SimpleNamespace(model="pecrs-tiny", exclude_mentioned=False), model)
+    predicted = run.again(SimpleNamespace(model="pecrs-tiny", exclude_mentioned=False, test_set=test_set), model)
     return SimpleNamespace(model=model, record=record, test_set=test_set, predicted=predicted, progress=[])
 
 
