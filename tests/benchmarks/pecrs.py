@@ -242,7 +242,7 @@ def built(catalogue, dialogues):
 
 def batches(model, dialogues, count):
     """Batches of 8 points, 5 of them with an item, as they come from a shuffle."""
-    points = model.points(dialogues)
+    points = model.network.layout.points(dialogues)
     order = np.random.default_rng(0).permutation(len(points))
     for start in range(0, len(order) - BATCH, BATCH):
         chosen = [points[n] for n in order[start : start + BATCH]]

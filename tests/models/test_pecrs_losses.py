@@ -84,7 +84,7 @@ def built(**settings):
 
 def chosen(model, count=8):
     """Points with and without an item, of many lengths."""
-    points = model.points(DIALOGUES)
+    points = model.network.layout.points(DIALOGUES)
     picked = [points[num] for num in np.random.default_rng(5).permutation(len(points))[:count]]
     assert {p.target >= 0 for p in picked} == {True, False}
     return picked
@@ -307,7 +307,7 @@ def test_micro_batches_sum_to_the_whole_batch(settings):
 def test_a_batch_without_any_item_teaches_the_response_alone():
     model = built()
     network = model.network.train()
-    points = [p for p in model.points(DIALOGUES) if p.target < 0][:3]
+    points = [p for p in model.network.layout.points(DIALOGUES) if p.target < 0][:3]
     drawn = network.draw(points, np.random.default_rng(0))
     made, counts = losses(network, points, drawn)
     assert counts == {"recall": 0, "rerank": 0, "generation": 3}

@@ -57,11 +57,10 @@ def test_the_conversation_offers_another_film_each_time_with_a_reason(demo_run):
     assert not {"Toy Story (1995)", "Finding Nemo (2003)"} & set(offered)  # named, in small letters and misspelt
 
 
-@pytest.mark.parametrize("model", ["kbrd", "unicrs-tiny"])
-def test_models_that_speak_answer_in_their_own_words(demo_run, model):
+def test_the_model_that_speaks_answers_in_its_own_words(demo_run):
     _, shown, _ = demo_run
-    assert [said for said, _ in shown.conversations[model]] == list(SAID[:2])
-    assert all(reply and "[" not in reply for _, reply in shown.conversations[model])
+    assert [said for said, _ in shown.conversations["kbrd"]] == list(SAID[:2])
+    assert all(reply and "[" not in reply for _, reply in shown.conversations["kbrd"])
     models = shown.evaluated.report["models"]
     assert [name for name, model in models.items() if "text" in model] == ["kbrd", "pecrs-tiny", "unicrs-tiny"]
 
