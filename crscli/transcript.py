@@ -97,6 +97,8 @@ class Transcript:
         parts: list[tuple[int, ...]] = []
         for turn in reversed(listed):
             tokens = self.turn(turn) if turn.text else ()
+            if not tokens:
+                continue
             if len(tokens) > room:
                 if room > 0 and (not parts or not self.whole_turns):
                     parts.append(tokens[len(tokens) - room :])

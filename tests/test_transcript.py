@@ -172,7 +172,6 @@ def test_a_newest_turn_that_is_too_long_keeps_its_end(written, backbone, room):
     assert made.context(LONG, room + 2, (5, 6)) == (*made.turn(LONG[-1])[-room:], 5, 6)
 
 
-@pytest.mark.xfail(strict=True, reason="an empty turn counts as the newest: what stands before it is left out whole")
 def test_an_empty_turn_behind_a_long_one_changes_nothing(written):
     made = written()
     assert made.context([*LONG, SILENT], 9) == made.context(LONG, 9)

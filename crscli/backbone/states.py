@@ -118,7 +118,7 @@ class FrozenStates:
         with self._data.open("ab") as data:
             for digest, states in fresh.items():
                 if room is not None and len(states) > room:
-                    self._tell_full()
+                    self._tell_full(len(self._places) + len(places))
                     break
                 data.write(states.view(torch.int16).numpy().tobytes())
                 places[digest] = (self._end, len(states))
@@ -128,11 +128,9 @@ class FrozenStates:
             index.write(_records(places).tobytes())
         self._places |= places
 
-    def _tell_full(self) -> None:
+    def _tell_full(self, texts: int) -> None:
         if not self._is_full:
-            self._say(
-                f"states of {len(self._places):,} texts fill {self._limit / 1e9:.1f} GB; others are computed anew"
-            )
+            self._say(f"states of {texts:,} texts fill {self._limit / 1e9:.1f} GB; others are computed anew")
         self._is_full = True
 
 

@@ -402,5 +402,3 @@ def _show_report(console: Console, report: dict[str, Any], *, short: bool = Fals
         console.line(f"{name}: {found['summary']}; {found['picture']}")
         console.table(found["columns"], found["rows"])
         console.line()
-        console.table(found["columns"], found["rows"])
-        console.line()

@@ -239,7 +239,6 @@ def test_a_limit_of_less_than_one_state_keeps_nothing(encoder, tmp_path):
     assert (len(states), len(said)) == (0, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="texts of the same call are not counted yet when the limit is told of")
 def test_how_many_texts_fill_the_limit_is_told(encoder, tmp_path):
     said = []
     FrozenStates(encoder, tmp_path, limit_bytes=6 * 2 * WIDTH, say=said.append)(ROWS)
