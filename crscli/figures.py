@@ -123,7 +123,7 @@ def bars(
         axes.axvline(0, color=_GREY, linewidth=0.8)
         least, most = min(low.min(), heights.min()), max(high.max(), heights.max())
         room = 0.09 * ((most - least) or 1)  # for the values beside the bars
-        axes.set_xlim(least - room * (least < 0), most + room)
+        axes.set_xlim(least - 1.6 * room * (least < 0), most + room)  # a minus sign more on the left
         axes.set_ylim(len(labels) - 0.4, -0.6)
         axes.set_yticks(places, labels=[_short(label) for label in labels], fontsize=9)
         axes.tick_params(axis="y", length=0)
