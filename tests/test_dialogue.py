@@ -17,6 +17,7 @@ from crscli.dialogue import (
     from_json,
     load_dialogues,
     merge_turns,
+    part_of,
     save_dialogues,
     to_json,
 )
@@ -145,6 +146,31 @@ def test_both_sides_may_answer_but_the_opening_is_never_a_response():
 def test_a_dialogue_without_turns_or_with_one_side_gives_no_example():
     assert list(cut(Dialogue("d", ()))) == []
     assert list(cut(Dialogue("d", (said("recommender", "a", "a"), said("recommender", "b", "b"))))) == []
+
+
+# ---- shares ---------------------------------------------------------------------------------------------------
+
+MANY = [Dialogue(f"d{n}", ()) for n in range(40)]
+
+
+@quick
+@given(st.integers(0, 40), st.floats(1e-6, 1), st.floats(1e-6, 1), st.integers(0, 9))
+def test_a_larger_share_holds_a_smaller_one_in_the_order_of_the_whole(count, one, other, seed):
+    whole = MANY[:count]
+    small, large = (part_of(whole, share, seed) for share in sorted([one, other]))
+    for part in (small, large):
+        assert [d for d in whole if d in part] == part
+    assert len(small) == (max(1, round(min(one, other) * count)) if count else 0)
+    assert all(d in large for d in small)
+
+
+def test_a_share_is_drawn_by_its_seed():
+    halves = [part_of(MANY, 0.5, seed) for seed in (0, 1)]
+    assert halves[0] == part_of(MANY, 0.5, 0) != halves[1]
+    assert [len(half) for half in halves] == [20, 20]
+    assert MANY[:20] not in halves
+    assert part_of(MANY, 1.0, 0) == MANY
+    assert len(part_of(MANY, 1e-9, 0)) == 1
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------
