@@ -16,6 +16,8 @@ LinkKind = Literal["item", "person", "genre"]
 Opinion = Literal["liked", "disliked", "seen"]
 ROLES: tuple[Role, ...] = get_args(Role)
 KINDS: tuple[LinkKind, ...] = get_args(LinkKind)
+ACTS = ("recommend", "explain", "respond", "request", "chat")
+"""What a recommender's turn does, as IARD's top level has it; a turn may do several."""
 OPINIONS: tuple[Opinion, ...] = get_args(Opinion)
 
 
@@ -43,11 +45,15 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one side says at once; `text` is what a person reads ("Police Academy (1984)")."""
+    """What one side says at once; `text` is what a person reads ("Police Academy (1984)").
+
+    `acts` what it does, where the data tell: those of ACTS of a recommender, what is wanted of a seeker.
+    """
 
     role: Role
     text: str
     links: tuple[Link, ...] = ()
+    acts: tuple[str, ...] = ()
 
     @property
     def items(self) -> tuple[str, ...]:
@@ -110,7 +116,8 @@ def merge_turns(turns: Iterable[Turn]) -> tuple[Turn, ...]:
             before = merged[-1]
             joint = " ".join(text for text in (before.text, turn.text) if text)
             shift = len(joint) - len(turn.text)
-            merged[-1] = Turn(turn.role, joint, before.links + tuple(link.shifted(shift) for link in turn.links))
+            links = before.links + tuple(link.shifted(shift) for link in turn.links)
+            merged[-1] = Turn(turn.role, joint, links, tuple(dict.fromkeys(before.acts + turn.acts)))
         else:
             merged.append(turn)
     return tuple(merged)
@@ -159,7 +166,9 @@ def to_json(dialogue: Dialogue) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "dialogue_id": dialogue.dialogue_id,
         "turns": [
-            {"role": t.role, "text": t.text} | ({"links": [_link_to_json(x) for x in t.links]} if t.links else {})
+            {"role": t.role, "text": t.text}
+            | ({"links": [_link_to_json(x) for x in t.links]} if t.links else {})
+            | ({"acts": list(t.acts)} if t.acts else {})
             for t in dialogue.turns
         ],
     }
@@ -178,6 +187,7 @@ def from_json(plain: Mapping[str, Any]) -> Dialogue:
             t["role"],
             t["text"],
             tuple(Link(**{**x, "candidates": tuple(x.get("candidates", ()))}) for x in t.get("links", ())),
+            tuple(t.get("acts", ())),
         )
         for t in plain["turns"]
     )

@@ -54,7 +54,7 @@ class Recommender(Protocol):
     """All that an evaluation or a chat ever sees of a model."""
 
     catalogue: Catalogue
-    tasks: frozenset[Literal["rank", "respond"]]
+    tasks: frozenset[Literal["rank", "respond", "manage"]]
 
     def rank(self, contexts: Sequence[Context], k: int) -> list[Ranking]:
         """B rankings of min(k, N) distinct items; a row's result never depends on its batch mates."""
@@ -148,6 +148,7 @@ class FitData:
         neighbours: (N, E) what each item is beside in a knowledge graph, for models that may use one.
         graph: the graph itself, for models that learn on one.
         fusion: folder of the fusion run that training begins with.
+        annotated: train dialogues of another data set whose turns say what they do (IARD).
     """
 
     train: Sequence[Dialogue]
@@ -157,6 +158,7 @@ class FitData:
     neighbours: sp.csr_array | None = None
     graph: KnowledgeGraph | None = None
     fusion: Path | None = None
+    annotated: Sequence[Dialogue] = ()
 
     @property
     def for_choice(self) -> list[Dialogue]:

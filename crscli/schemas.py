@@ -49,6 +49,7 @@ _TURN = _object(
     text=_TEXT,
     links={"type": "array", "items": _LINK},
     items={**_TEXTS, "description": "mentioned item ids, where their places in the text are not known"},
+    acts={**_TEXTS, "description": "what the turn does; a recommender's: recommend, explain, respond, request, chat"},
 )
 
 _DIALOGUE = _object(

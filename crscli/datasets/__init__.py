@@ -69,6 +69,12 @@ DATASETS: dict[str, DatasetSpec] = {
             (f"{_INSPIRED_AT}/movie_database.tsv", "movie_database.tsv", None),
         ),
     ),
+    "iard": DatasetSpec(
+        "336 ReDial dialogues whose turns are annotated with what they do: recommend, explain, ask, answer, chat",
+        "for research only",
+        "Cai & Chen, Predicting User Intents and Satisfaction with Dialogue-based CRS, UMAP 2020",
+        {"published": DatasetForm("crscli.datasets.iard", "*IARD*.json")},
+    ),
     "sample": DatasetSpec(
         "bundled with crs: real films, written dialogues; for the demo and for trying things out",
         "MIT",

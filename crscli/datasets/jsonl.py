@@ -12,7 +12,7 @@ from crscli.catalogue import Item, split_title
 from crscli.datasets.corpus import Corpus, check_splits_apart, clean, distinct, with_marks_in_text
 from crscli.datasets.records import BadRows, read_csv, read_json_lines
 from crscli.datasets.source import Source
-from crscli.dialogue import KINDS, OPINIONS, ROLES, Dialogue, Link, Turn
+from crscli.dialogue import ACTS, KINDS, OPINIONS, ROLES, Dialogue, Link, Turn
 from crscli.errors import DataError
 
 ITEM_FILES = ("items.jsonl", "items.csv")
@@ -189,7 +189,11 @@ def _turn(turn: Any, names: Mapping[str, tuple[str, ...]]) -> Turn:
     for link in links:
         if link.kind == "item" and link.id not in names:
             raise ValueError(f"mentions item {link.id!r}, which is not in the item list")
-    made = Turn(role, clean(text), tuple(links))
+    acts = tuple(_listed(turn, "acts"))
+    for act in acts:
+        if not isinstance(act, str) or (role == "recommender" and act not in ACTS):
+            raise ValueError(f"unknown act {str(act)[:40]!r}; a recommender's are {', '.join(ACTS)}")
+    made = Turn(role, clean(text), tuple(links), acts)
     return with_marks_in_text(made, {x.id: names[x.id] for x in links if x.kind == "item"})
 
 

@@ -257,6 +257,24 @@ def decisions(predicted: Sequence[bool] | np.ndarray, gold: Sequence[bool] | np.
     )
 
 
+def best_threshold(margins: np.ndarray, gold: Sequence[bool] | np.ndarray) -> float:
+    """The threshold above which deciding yes has the best F-1; 0 where there are cases of one kind alone.
+
+    Args:
+        margins: (R,) finite; higher speaks for yes.
+        gold: (R,) whether it was.
+    """
+    is_so = np.asarray(gold, dtype=bool)
+    if not is_so.any() or is_so.all():
+        return 0.0
+    order = np.argsort(-np.asarray(margins), kind="stable")
+    hits = np.cumsum(is_so[order])
+    best = int(np.argmax(2 * hits / (np.arange(len(order)) + 1 + is_so.sum())))
+    if best + 1 == len(order):
+        return -1e9
+    return float((margins[order[best]] + margins[order[best + 1]]) / 2)
+
+
 def f1(predicted: Sequence[bool] | np.ndarray, gold: Sequence[bool] | np.ndarray) -> float:
     """F-1 of the positive class, in [0, 1]: 0 where neither side has a positive, NaN without cases.
 

@@ -32,6 +32,8 @@ _NEIGHBOURS = "crscli.models.neighbours:SignalModel"
 _PECRS = "crscli.models.pecrs:Pecrs"
 _UNICRS = "crscli.models.unicrs:Unicrs"
 _FUSION = "crscli.models.unicrs:Fusion"
+_REFICR = "crscli.models.reficr:Reficr"
+_RECSYS24 = "Yang & Chen, RecSys 2024"
 _KDD22 = "Wang et al., KDD 2022"
 _EACL24 = "Ravaut et al., EACL 2024"
 
@@ -169,6 +171,68 @@ MODELS: dict[str, ModelSpec] = {
         is_neural=True,
         needs_graph=True,
         fusion=_FUSION,
+    ),
+    "reficr-tiny": ModelSpec(
+        _REFICR,
+        "ReFICR with a small decoder of its own, trained whole from the data; needs no download and no GPU",
+        _RECSYS24,
+        {
+            "backbone": "tiny",
+            "tune": "full",
+            "lexical": True,
+            "tags": "tokens",
+            "layout": "shared",
+            "item_names": "placeholder",
+            "query_tokens": 128,
+            "passage_tokens": 96,
+            "prompt_tokens": 128,
+            "reply_tokens": 64,
+            "temperature": 0.05,
+            "negatives": 4,
+            "in_batch": True,
+            "random_negatives": 64,
+            "reads_aloud": True,
+            "first_epochs": 4,
+            "epochs": 6,
+            "batch_size": 32,
+            "learning_rate": 1e-3,
+            "embedding_rate": 0.3,
+            "blended": True,
+        },
+        needs_run=True,
+        is_neural=True,
+    ),
+    "reficr-small": ModelSpec(
+        _REFICR,
+        "the same subtasks on a language model of half a billion parameters with adapters",
+        _RECSYS24,
+        {
+            "backbone": "Qwen/Qwen2.5-0.5B",
+            "lora_rank": 32,
+            "tags": "tokens",
+            "layout": "shared",
+            "item_names": "placeholder",
+            "query_tokens": 512,
+            "passage_tokens": 384,
+            "prompt_tokens": 384,
+            "reply_tokens": 128,
+            "in_batch": True,
+            "chunk_tokens": 16384,
+            "checkpointing": True,
+            "batch_size": 64,
+            "learning_rate": 1e-4,
+            "blended": True,
+        },
+        needs_run=True,
+        is_neural=True,
+    ),
+    "reficr": ModelSpec(
+        _REFICR,
+        "GritLM-7B in 4 bits with adapters finds items and dialogues, orders, decides and speaks, by instructions",
+        _RECSYS24,
+        {"quantise": "nf4", "checkpointing": True, "chunk_tokens": 16384},
+        needs_run=True,
+        is_neural=True,
     ),
 }
 

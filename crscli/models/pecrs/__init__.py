@@ -27,6 +27,7 @@ from crscli.dialogue import Context, Dialogue, Turn, cut
 from crscli.errors import ArtifactMissing
 from crscli.generation import decode
 from crscli.index import ItemIndex
+from crscli.metrics.text import best_threshold
 from crscli.models.pecrs.config import CODE, PecrsConfig, field_text
 from crscli.models.pecrs.layout import SPECIALS, Layout
 from crscli.models.pecrs.lexical import lexical_embeddings
@@ -407,13 +408,7 @@ class Pecrs:
             chunk = examples[start : start + self.rows_at_once]
             margins += self._read([e.context for e in chunk]).margins.tolist()
         named = np.array([bool(e.targets) for e in examples], dtype=bool)
-        if not named.any() or named.all():
-            return 0.0
-        order = np.argsort(-np.array(margins), kind="stable")
-        hits = np.cumsum(named[order])
-        best = int(np.argmax(2 * hits / (np.arange(len(order)) + 1 + named.sum())))
-        following = order[min(best + 1, len(order) - 1)]
-        return float((margins[order[best]] + margins[following]) / 2) if best + 1 < len(order) else -1e9
+        return best_threshold(np.array(margins), named)
 
     def _begun(
         self, read: _Read, rankings: Sequence[Ranking], offers: Sequence[bool], tokens: Sequence[Sequence[int]]
