@@ -149,6 +149,7 @@ class FitData:
         graph: the graph itself, for models that learn on one.
         fusion: folder of the fusion run that training begins with.
         annotated: train dialogues of another data set whose turns say what they do (IARD).
+        annotated_valid: further ones, for choosing.
     """
 
     train: Sequence[Dialogue]
@@ -159,6 +160,7 @@ class FitData:
     graph: KnowledgeGraph | None = None
     fusion: Path | None = None
     annotated: Sequence[Dialogue] = ()
+    annotated_valid: Sequence[Dialogue] = ()
 
     @property
     def for_choice(self) -> list[Dialogue]:

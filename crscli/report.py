@@ -49,6 +49,7 @@ def header(
         "counts_checked": test_set.checked,
         "comparable": _is_comparable(test_set, params),
         "limit": params["limit"],
+        "ranks": params["tasks"] != ["dialogue-management"],
         "exclude_mentioned": params["exclude_mentioned"],
         "selection_split": "valid",
         "seed": seed,
@@ -88,15 +89,15 @@ def build(
     }
     published = published_figures(head["protocol"]["name"]) if head["comparable"] else []
     compared = [asdict(c) for c in comparisons]
-    return _finite({**head, "models": models, "comparisons": compared, "published": published})
+    return finite({**head, "models": models, "comparisons": compared, "published": published})
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Plain values with null in place of what is no finite number, which JSON cannot hold."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -172,6 +173,37 @@ def text_notes(report: Mapping[str, Any]) -> list[str]:
         "F-1: whether to recommend, by the model's own decision and by a placeholder in its text; always recommending "
         f"has {_ratio(always)}; perplexity of the real responses with placeholders, given the model's own decision "
         "and item",
+    ]
+
+
+def management_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]] | None:
+    """Which acts are predicted, and whether a turn recommends; None if that was not measured."""
+    if "management" not in report:
+        return None
+    models = report["management"]["models"]
+    acts = list(next((m["acts"]["acts"] for m in models.values()), {}))
+    columns = ["acts of", "macro F-1", *acts, "recommends F-1", "accuracy"]
+    rows = []
+    for name, found in models.items():
+        known, every = found["acts"], found["recommends"]
+        cells = [_ratio(known["acts"][act]["f1"]) for act in acts]
+        rows.append(
+            [name, _cell(known["macro_f1"], True), *cells, _cell(every["macro_f1"], True), _ratio(every["accuracy"])]
+        )
+    return columns, rows
+
+
+def management_notes(report: Mapping[str, Any]) -> list[str]:
+    """How to read the table of acts."""
+    first = next(iter(report["management"]["models"].values()))
+    source = report["management"]["source"]
+    of = f"{first['acts']['turns']:,} annotated turns" + (f" of {source}" if source else "")
+    shares = ", ".join(f"{act} {100 * v['share']:.0f} %" for act, v in first["acts"]["acts"].items())
+    every = first["recommends"]
+    return [
+        f"acts: F-1 of each on {of}, {report['split']} split" + (f"; done in {shares}" if shares else ""),
+        f"recommends: F-1 and accuracy of whether a turn names an item, {every['turns']:,} turns, "
+        f"{100 * every['acts'].get('recommend', {'share': 0})['share']:.0f} % do; intervals over dialogues",
     ]
 
 
@@ -269,11 +301,12 @@ def _triple(estimates: Mapping[str, Mapping[str, float | None]]) -> str:
 
 def markdown(report: Mapping[str, Any]) -> str:
     """The main table, the subsets, the replies, the published figures and the analyses as Markdown."""
-    spoken = text_table(report)
+    spoken, managed = text_table(report), management_table(report)
     parts = [
         "\n".join(caption(report)), _markdown_table(*main_table(report)), distinct_items(report),
         _markdown_table(*subset_table(report)),
         *([_markdown_table(*spoken), "\n".join(text_notes(report))] if spoken else []),
+        *([_markdown_table(*managed), "\n".join(management_notes(report))] if managed else []),
         _markdown_table(*published_table(report)),
     ]  # fmt: skip
     for name, found in report.get("analyses", {}).items():
@@ -304,6 +337,8 @@ def latex(report: Mapping[str, Any]) -> str:
     tables = [_latex_table(columns, cells, ". ".join(caption(report)))]
     if spoken := text_table(report):
         tables.append(_latex_table(spoken[0], _latex_cells(spoken[1]), ". ".join(text_notes(report))))
+    if managed := management_table(report):
+        tables.append(_latex_table(managed[0], _latex_cells(managed[1]), ". ".join(management_notes(report))))
     for found in report.get("analyses", {}).values():
         tables.append(_latex_table(found["columns"], _latex_cells(found["rows"]), found["summary"]))
     return "\n".join(tables)

@@ -19,7 +19,7 @@ FLOORS = {
             "dialogue catalogue kg wishes metrics",
             "datasets metadata linking protocols config",
             "signals ranker backbone generation graph_encoder index training llm recommender phrasing simulator"
-            " answers evaluation analyses figures report comparisons transcript speech repeats",
+            " answers evaluation analyses figures report comparisons transcript speech repeats management titles labels",
             "models console",
             "steps",
             "cli __main__",

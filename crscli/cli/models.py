@@ -23,6 +23,7 @@ class Task(StrEnum):
 
     rank = "rank"
     respond = "respond"
+    management = "dialogue-management"
 
 
 class Analysis(StrEnum):
@@ -66,6 +67,12 @@ RecipeOption = Annotated[
 BackboneOption = Annotated[
     str | None,
     typer.Option(help="Language model: a folder, a hub id, random:gpt2 or tiny; the same as --set backbone=."),
+]
+ActsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Dataset of the workspace whose turns say what they do, for ReFICR: iard, where it is there; or none."
+    ),
 ]
 DevicesOption = Annotated[int, typer.Option(min=1, help="Processes that train together, each on its own device.")]
 MaxStepsOption = Annotated[
@@ -139,6 +146,7 @@ def train(
     fusion: Annotated[
         str | None, typer.Option(help="Fusion run that UniCRS begins with; its newest by default.")
     ] = None,
+    acts: ActsOption = None,
     device: DeviceOption = "auto",
     devices: DevicesOption = 1,
     max_steps: MaxStepsOption = 0,
@@ -165,9 +173,9 @@ def train(
     chosen = run.dataset(dataset)
     made = step(
         run.workspace, dataset=chosen, model=model, run=run_name, config=config, sets=_settings(sets, backbone),
-        recipe=recipe, refit=refit, kg=kg, fusion=fusion, device=device, devices=devices, max_steps=max_steps,
-        seed=seed, force=force, dry_run=dry_run, offline=run.offline, progress=run.console.progress,
-        say=run.console.say,
+        recipe=recipe, refit=refit, kg=kg, fusion=fusion, acts=acts, device=device, devices=devices,
+        max_steps=max_steps, seed=seed, force=force, dry_run=dry_run, offline=run.offline,
+        progress=run.console.progress, say=run.console.say,
     )  # fmt: skip
     _show_trained(run, made, f"crs evaluate --dataset {chosen} --model {made.run}")
 
@@ -289,8 +297,10 @@ def evaluate(
     formats: Annotated[list[Format] | None, typer.Option("--format", help="Further files; may be repeated.")] = None,
     draws: Annotated[int, typer.Option(min=10, help="Bootstrap draws.")] = 1000,
     tasks: Annotated[
-        list[Task] | None, typer.Option("--task", help="rank, respond; both by default, for models that speak.")
+        list[Task] | None,
+        typer.Option("--task", help="rank and respond by default; dialogue-management for models that predict acts."),
     ] = None,
+    acts: ActsOption = None,
     decoding: Annotated[
         str,
         typer.Option(
@@ -322,6 +332,8 @@ def evaluate(
       crs evaluate -m pecrs-tiny --decoding nucleus:p=0.9 --analyse genre
 
       crs evaluate --model unicrs-tiny --analyse ablation --analyse scarcity
+
+      crs evaluate -m reficr-tiny --task dialogue-management
     """
     from crscli.steps.evaluate import evaluate as step
 
@@ -329,9 +341,10 @@ def evaluate(
     made = step(
         run.workspace, dataset=run.dataset(dataset, names[0] if names else None), models=names, protocol=protocol,
         split=split.value, exclude_mentioned=exclude_mentioned, candidates=candidates, limit=limit, run=run_name,
-        formats=[f.value for f in formats or ()], draws=draws, tasks=[t.value for t in tasks or list(Task)],
-        decoding=decoding, oracle=oracle, analyse=[a.value for a in analyse or ()], device=device, seed=seed,
-        force=force, dry_run=dry_run, offline=run.offline, progress=run.console.progress, say=run.console.say,
+        formats=[f.value for f in formats or ()], draws=draws, acts=acts, decoding=decoding, oracle=oracle,
+        tasks=[t.value for t in tasks or (Task.rank, Task.respond)], analyse=[a.value for a in analyse or ()],
+        device=device, seed=seed, force=force, dry_run=dry_run, offline=run.offline, progress=run.console.progress,
+        say=run.console.say,
     )  # fmt: skip
     if run.console.as_json:
         run.console.document(made.report)
@@ -385,9 +398,11 @@ def _show_report(console: Console, report: dict[str, Any], *, short: bool = Fals
 
     _show_caption(console, report)
     console.line()
-    tables = [(*reports.main_table(report), [reports.distinct_items(report)])]
+    tables = [(*reports.main_table(report), [reports.distinct_items(report)])] if report["models"] else []
     if spoken := reports.text_table(report):
         tables.append((*spoken, [] if short else reports.text_notes(report)))
+    if managed := reports.management_table(report):
+        tables.append((*managed, reports.management_notes(report)))
     if not short:
         tables += [(*reports.subset_table(report), []), (*reports.published_table(report), [])]
         compared = reports.comparison_table(report)

@@ -8,7 +8,7 @@ split is the dialogues that are ReDial's test dialogues: what is learnt from ReD
 import html
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from crscli.catalogue import Item, split_title
@@ -78,6 +78,14 @@ def read(source: Source, *, bad: BadRows, sequences: bool = False) -> Corpus:
 def is_test_of_redial(dialogue_id: str) -> bool:
     """Whether an id is one of ReDial's test dialogues."""
     return dialogue_id.isascii() and dialogue_id.isdigit() and int(dialogue_id) >= FIRST_TEST_ID
+
+
+def learnable(dialogues: Iterable[Dialogue], held_out: Collection[str]) -> list[Dialogue]:
+    """The annotated dialogues that nothing is measured on: none of ReDial's test set, and none of `held_out`."""
+    kept = [d for d in dialogues if not is_test_of_redial(d.dialogue_id) and d.dialogue_id not in held_out]
+    assert not {d.dialogue_id for d in kept} & set(held_out)
+    assert not any(is_test_of_redial(d.dialogue_id) for d in kept)
+    return kept
 
 
 def _dialogues(rows: Mapping[str, Any], titles: dict[str, str], bad: BadRows, place: str) -> Iterator[Dialogue]:

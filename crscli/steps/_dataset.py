@@ -195,13 +195,14 @@ def refuse_stale_run(workspace_: Workspace, artifact: Artifact, data: DatasetInp
 def refuse_stale(artifact: Artifact, inputs: Mapping[str, str]) -> None:
     """Refuse a run that was made from other dialogues, items or links than there are now.
 
-    Graphs and fusion runs are part of the run: it has saved what it takes from them.
+    Graphs, fusion runs and another dataset's acts are part of the run: it has saved what it takes from them.
 
     Raises:
         ArtifactMissing: it was.
     """
     before = artifact.provenance()["inputs"]
-    names = {name for name in before.keys() | inputs.keys() if name.split("/")[1] not in ("kg", "fusion")}
+    kinds = ((name, *name.split("/")[:2]) for name in before.keys() | inputs.keys())
+    names = {name for name, owner, kind in kinds if owner == artifact.dataset and kind not in ("kg", "fusion")}
     stale = [name for name in names if before.get(name) != inputs.get(name)]
     if stale:
         raise ArtifactMissing(

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crscli import comparisons, evaluation, report
+from crscli import comparisons, evaluation, management, report
 from crscli import config as configuration
 from crscli.analyses import Analyses
 from crscli.answers import Speaking, text_figures
 from crscli.catalogue import Catalogue
 from crscli.errors import UsageError
+from crscli.management import Turns
 from crscli.models import MODELS, model_class
 from crscli.progress import Progress, Say
 from crscli.protocols import TestSet
@@ -23,6 +24,17 @@ from crscli.steps._dataset import DatasetInputs, load_run, reads_links
 from crscli.workspace import Artifact, Workspace
 
 TRIVIAL = ("copy", "popularity", "copy-popularity")
+
+
+@dataclass(frozen=True)
+class Managing:
+    """Turns whose acts are predicted: "acts" those that say what they do, "recommends" all of the test set.
+
+    `source` is the dataset that the first are of, where it is another one.
+    """
+
+    turns: Mapping[str, Turns]
+    source: Artifact | None
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class Measuring:
     related: Mapping[str, Sequence[Artifact]]
     test_sets: Mapping[bool, TestSet]
     speaking: Speaking | None
+    managing: Managing | None
     analyse: Sequence[str]
     device: str
     offline: bool
@@ -54,8 +67,13 @@ class Measuring:
         head, test_set = self.head, self.test_sets[False]
         seed, draws = head["seed"], head["bootstrap_draws"]
         predictions, facts, analyses = [], {}, Analyses(self.analyse, test_set, head)
+        reasons: list[dict[str, Any]] = []
         for name, artifact in self.runs.items():
             recommender, facts[name] = self._recommender(name, artifact)
+            if self.managing and "manage" in recommender.tasks:
+                facts[name]["management"] = self._managed(name, recommender, reasons)
+            if not head["ranks"]:
+                continue
             speaking = self.speaking if "respond" in recommender.tasks else None
             predicted = evaluation.predict(
                 name, recommender, self.test_sets[reads_links(artifact)], exclude_mentioned=head["exclude_mentioned"],
@@ -75,9 +93,42 @@ class Measuring:
         named = [p for p in predictions if p.model in asked or (asked and p.model == TRIVIAL[-1])]
         compared = evaluation.compare(named, aggregation=test_set.protocol.aggregate, seed=seed)
         made = report.build(head, figures, compared, facts) | {"analyses": analyses.draw(directory)}
+        made |= {"management": self._trivially_managed(facts)} if self.managing else {}
+        if reasons:
+            pq.write_table(pa.Table.from_pylist(reasons), directory / "acts.parquet", compression="zstd")
         _save_predictions(directory / "predictions.parquet", predictions, self.data.catalogue)
         _save_replies(directory / "replies.parquet", predictions)
         return made
+
+    def _managed(self, name: str, recommender: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Figures of a model's acts, and the acts themselves."""
+        assert self.managing is not None, "it was asked for"
+        found = {}
+        for kind, turns in self.managing.turns.items():
+            made = management.managed(name, recommender, turns, why=kind == "acts", progress=self.progress)
+            says = management.predicted(made, turns.gold.shape[1])
+            found[kind] = management.figures(turns, says, draws=self.head["bootstrap_draws"], seed=self.head["seed"])
+            rows += [
+                {
+                    "model": name, "of": kind, "dialogue_id": e.dialogue_id, "turn_num": e.turn_num,
+                    "response": e.response.text, "acts": list(e.response.acts), "names_item": bool(e.targets),
+                    "predicted": list(m.acts), "likelihoods": list(m.likelihoods), "why": m.why,
+                }
+                for e, m in zip(turns.examples, made, strict=True)
+            ]  # fmt: skip
+        return found
+
+    def _trivially_managed(self, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """What is said of acts: of what needs no model, then of each model."""
+        assert self.managing is not None, "it was asked for"
+        made: dict[str, Any] = {name: {} for name in management.TRIVIAL}
+        for kind, turns in self.managing.turns.items():
+            for name, says in management.trivial(turns).items():
+                draws, seed = self.head["bootstrap_draws"], self.head["seed"]
+                made[name][kind] = management.figures(turns, says, draws=draws, seed=seed)
+        made |= {name: fact["management"] for name, fact in facts.items() if "management" in fact}
+        source = self.managing.source
+        return {"source": source.dataset if source else None, "models": report.finite(made)}
 
     def _measured(self, artifact: Artifact, known: evaluation.Predictions | None) -> comparisons.Measured:
         """A run as comparisons want it; it is ranked with unless its rankings are known."""

@@ -184,7 +184,7 @@ def _launch(work: Work, machine: Machine, say: Say) -> None:
     seed, dataset = str(work.seed), work.artifact.dataset
     params = work.recipe.params
     arguments = [work.recipe.step, "--workspace", str(work.artifact.root), "--dataset", dataset, "--model", work.model]
-    for option in ("fusion", "kg"):
+    for option in ("fusion", "kg", "acts"):
         arguments += [f"--{option}", params[option]] if option in params else []
     arguments += ["--run", str(work.artifact.run), "--seed", seed, "--device", machine.device, *settings, "--force"]
     arguments += ["--max-steps", str(machine.max_steps)] if machine.max_steps else []

@@ -11,9 +11,10 @@ from typing import Any
 from crscli import config as configuration
 from crscli import workspace
 from crscli.errors import UsageError, unknown_name
-from crscli.models import MODELS, ModelSpec, model_spec
+from crscli.models import MODELS, ModelSpec, model_class, model_spec
 from crscli.progress import Progress, Say
 from crscli.recommender import FitData
+from crscli.steps._acts import acts_to_learn, find_acts
 from crscli.steps._dataset import (
     NEURAL,
     DatasetInputs,
@@ -67,6 +68,7 @@ class Choice:
     fusion: str | None = None
     seed: int = 0
     max_steps: int = 0
+    acts: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,11 @@ def prepared(
         fit_data = replace(fit_data, **given)
         params |= {"kg": str(graph.run)}
         inputs = inputs | {graph.name: graph.digest}
+    if getattr(model_type, "learns_acts", False) and (acts := find_acts(workspace_, choice.acts, say)) is not None:
+        learnt = acts_to_learn(acts, data)
+        fit_data = replace(fit_data, annotated=learnt["train"], annotated_valid=learnt["valid"])
+        params |= {"acts": acts.dataset}
+        inputs = inputs | {acts.name: acts.digest}
     params |= {"max_steps": choice.max_steps} if choice.max_steps else {}
     recipe = Recipe(step, step_format, params, inputs, {"seed": choice.seed})
     return Work(artifact, recipe, data, fit_data, settings, spec, model_type)
@@ -200,6 +207,8 @@ def refuse_what_it_cannot(model: str, spec: ModelSpec, machine: Machine, choice:
         raise UsageError(f"{model} uses no knowledge graph", "leave out --kg")
     if choice.fusion is not None and not spec.fusion:
         raise UsageError(f"{model} begins with no fusion run", "leave out --fusion")
+    if choice.acts is not None and not getattr(model_class(model), "learns_acts", False):
+        raise UsageError(f"{model} learns no acts", "leave out --acts, or train a reficr")
     if spec.is_neural and choice.refit:
         raise UsageError(
             f"{model} chooses its parameters on valid and is not fitted again", "leave out --refit, or train a blend"
@@ -266,7 +275,9 @@ def _refuse_other_settings(artifact: Artifact, recipe: Recipe) -> None:
     new = {**recipe.params["settings"], "model": recipe.params["model"], **recipe.seeds}
     changed = [f"{k} {old.get(k)!r} -> {v!r}" for k, v in new.items() if old.get(k) != v]
     changed += [
-        name for name in ("refit", "kg", "fusion", "max_steps") if before["params"].get(name) != recipe.params.get(name)
+        name
+        for name in ("refit", "kg", "fusion", "acts", "max_steps")
+        if before["params"].get(name) != recipe.params.get(name)
     ]
     if changed:
         raise UsageError(

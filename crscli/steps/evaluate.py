@@ -13,10 +13,13 @@ from crscli.analyses import ANALYSES, refuse_unfit
 from crscli.answers import Speaking
 from crscli.datasets.candidates import read_candidates
 from crscli.decoding import Decoding
+from crscli.dialogue import Example
 from crscli.errors import ArtifactMissing, UsageError, unknown_name
+from crscli.management import Turns
 from crscli.models import MODELS, model_class, model_spec
 from crscli.progress import Progress, Say, silent
 from crscli.protocols import TestSet, protocol_for, select
+from crscli.steps._acts import acts_to_predict, find_acts
 from crscli.steps._dataset import (
     DatasetInputs,
     find_run,
@@ -26,11 +29,12 @@ from crscli.steps._dataset import (
     refuse_stale_run,
     write_json,
 )
-from crscli.steps._measuring import TRIVIAL, Measuring, compared_settings
+from crscli.steps._measuring import TRIVIAL, Managing, Measuring, compared_settings
 from crscli.workspace import Artifact, Recipe, Workspace
 
 STEP_FORMAT = 2
-TASKS = ("rank", "respond")
+TASKS = ("rank", "respond", "dialogue-management")
+USUAL_TASKS = TASKS[:2]
 DRAWS = 1000
 
 
@@ -56,7 +60,8 @@ def evaluate(
     run: str | None = None,
     formats: Sequence[str] = (),
     draws: int = DRAWS,
-    tasks: Sequence[str] = TASKS,
+    tasks: Sequence[str] = USUAL_TASKS,
+    acts: str | None = None,
     decoding: str = "greedy",
     oracle: bool = False,
     analyse: Sequence[str] = (),
@@ -82,7 +87,9 @@ def evaluate(
         run: the report's name.
         formats: "markdown", "latex": further files of the table.
         draws: bootstrap draws.
-        tasks: "rank", and "respond" for the models that speak: replies to every turn, and what can be said of them.
+        tasks: "rank", and "respond" for the models that speak: replies to every turn, and what can be said of them;
+            "dialogue-management" for those that predict what a turn does.
+        acts: the dataset of the workspace whose turns say what they do; iard by default, where it is there.
         decoding: how replies are made (crscli.decoding).
         oracle: reply a second time with the real response's decision whether to recommend.
         analyse: names in ANALYSES: further tables and pictures.
@@ -116,6 +123,7 @@ def evaluate(
     told = read_dataset(workspace_, dataset, linked=True) if any(map(reads_links, runs.values())) else data
     if analyse:
         refuse_unfit(analyse, [_class_of(name, artifact) for name, artifact in runs.items() if name not in TRIVIAL])
+    managing = _managing(workspace_, data, test_set, tasks, acts, names, runs, say)
     related = _related(workspace_, runs, data, analyse, say) if set(analyse) & set(comparisons.KINDS) else {}
     params = {
         "models": names,
@@ -134,10 +142,12 @@ def evaluate(
         "decoding": str(how),
         "oracle": oracle,
         "analyse": sorted(set(analyse)),
+        **({"acts": managing.source.dataset} if managing and managing.source else {}),
     }
     indexes = [workspace_.artifact(dataset, "index", str(a.run)) for a in runs.values() if a]
     others = [a for listed in related.values() for a in listed]
     used = [a for a in (*runs.values(), *others, graph, *(i for i in indexes if i.exists())) if a]
+    used += [managing.source] if managing and managing.source else []
     inputs = told.inputs | {a.name: a.digest for a in used}
     recipe = Recipe("evaluate", STEP_FORMAT, params, inputs, {"seed": seed})
     artifact = workspace_.artifact(dataset, "reports", run or _report_name(params, models))
@@ -150,8 +160,9 @@ def evaluate(
     speaking = Speaking(how, oracle) if "respond" in tasks else None
     test_sets = {False: test_set, True: test_set if told is data else rows_of(told)}
     measuring = Measuring(
-        workspace_, head, data, runs, related, test_sets, speaking, sorted(set(analyse)), device, offline, progress, say
-    )
+        workspace_, head, data, runs, related, test_sets, speaking, managing, sorted(set(analyse)), device, offline,
+        progress, say,
+    )  # fmt: skip
     with workspace.write(artifact, recipe) as directory:
         made = measuring.run(directory)
         write_json(directory / "metrics.json", made)
@@ -159,6 +170,34 @@ def evaluate(
             file, render = report.FORMATS[name]
             (directory / file).write_text(render(made), encoding="utf-8")
     return Evaluated(made, artifact.path)
+
+
+def _managing(
+    workspace_: Workspace, data: DatasetInputs, test_set: TestSet, tasks: Sequence[str], acts: str | None,
+    names: Sequence[str], runs: Mapping[str, Artifact | None], say: Say,
+) -> Managing | None:  # fmt: skip
+    """What is measured of predicting acts; None where it is not asked for.
+
+    Raises:
+        UsageError: it is asked for, and none of the models predicts acts.
+    """
+    if "dialogue-management" not in tasks:
+        return None
+    if not any("manage" in _class_of(name, runs[name]).tasks for name in names):
+        raise UsageError(
+            "--task dialogue-management fits none of these models", "name one with --model, as reficr-tiny"
+        )
+    source = find_acts(workspace_, acts, say)
+    annotated = acts_to_predict(source, data, test_set.split)
+    if not annotated:
+        say("no turn says what it does: only whether a turn recommends is measured (crs fetch-dataset -d iard)")
+    naming = [
+        Example(
+            r.dialogue_id, r.turn_num, r.context, r.response, tuple(i for i in r.response.items if i in data.catalogue)
+        )
+        for r in test_set.responses
+    ]
+    return Managing({"acts": Turns.annotated(annotated), "recommends": Turns.naming(naming)}, source)
 
 
 def _check_options(
@@ -258,7 +297,8 @@ def _report_name(params: dict[str, Any], models: Sequence[str]) -> str:
     parts += [f"seed{params['seed']}"] if params["seed"] else []
     parts += [f"first{params['limit']}"] if params["limit"] else []
     parts += [params["decoding"].replace(":", "-").replace(",", "-").replace("=", "")] if _is_odd(params) else []
-    parts += ["no-replies"] if "respond" not in params["tasks"] else []
+    managed = ["management"] if "dialogue-management" in params["tasks"] else []
+    parts += managed or (["no-replies"] if "respond" not in params["tasks"] else [])
     parts += ["oracle"] if params["oracle"] else []
     parts += params["analyse"]
     return ".".join(parts)

@@ -62,9 +62,10 @@ def freshness(workspace_: Workspace, artifact: Artifact) -> tuple[Freshness, str
         artifact.open()
     except ChecksumError as error:
         return "damaged", error.message
+    known = workspace_.datasets()
     for name, digest in record["inputs"].items():
         parts = name.split("/")
-        if parts[0] != artifact.dataset or len(parts) not in (2, 3) or parts[1] not in KINDS:
+        if len(parts) not in (2, 3) or parts[1] not in KINDS or parts[0] not in (artifact.dataset, *known):
             continue  # a source file outside the workspace
         made_from = workspace_.artifact(*parts)
         if not made_from.exists():
@@ -192,6 +193,8 @@ def _train_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
         options += ["--refit" if params["refit"] else "--no-refit"]
     for option in ("kg", "fusion"):
         options += [f"--{option} {params[option]}"] if params.get(option) else []
+    if getattr(model_class(model), "learns_acts", False):
+        options += [f"--acts {params.get('acts', 'none')}"]
     options += [f"--max-steps {params['max_steps']}"] if params.get("max_steps") else []
     return options + ([f"--run {artifact.run}"] if artifact.run != model else [])
 
@@ -209,7 +212,8 @@ def _evaluate_options(artifact: Artifact, params: dict[str, Any]) -> list[str]:
     options += [f"--limit {params['limit']}"] if params["limit"] else []
     options += [f"--format {name}" for name in params["formats"]]
     options += [f"--draws {params['draws']}"] if params["draws"] != 1000 else []
-    options += [f"--task {name}" for name in params["tasks"]] if len(params["tasks"]) < 2 else []
+    options += [f"--task {name}" for name in params["tasks"]] if params["tasks"] != ["rank", "respond"] else []
+    options += [f"--acts {params['acts']}"] if params.get("acts") else []
     options += [f"--decoding {params['decoding']}"] if params["decoding"] != "greedy" else []
     options += ["--oracle"] if params["oracle"] else []
     options += [f"--analyse {name}" for name in params["analyse"]]

@@ -22,6 +22,7 @@ def train(
     refit: bool | None = None,
     kg: str | None = None,
     fusion: str | None = None,
+    acts: str | None = None,
     device: str = "auto",
     devices: int = 1,
     max_steps: int = 0,
@@ -45,6 +46,8 @@ def train(
         refit: after the choice on valid, learn from train and valid; by default where valid was cut off train.
         kg: the graph that the model learns on, or takes items' neighbours from; the newest where it needs one.
         fusion: the fusion run that the training begins with; the newest of the model by default.
+        acts: the dataset of the workspace whose turns say what they do, for models that learn it; iard by default,
+            where it is there; "none" for none.
         device: of a neural model: auto, cpu, cuda, cuda:N.
         devices: processes of a neural model, each on a device of its own.
         max_steps: stop each stage of a neural model after so many steps; for a quick look.
@@ -59,7 +62,7 @@ def train(
         UsageError: a run of that name was made with other settings; the model cannot do what is asked.
         ArtifactMissing: links, a graph or a fusion run that it needs are not there, or are stale.
     """
-    choice = Choice(model, run, config, sets, recipe, refit, kg, fusion, seed, max_steps)
+    choice = Choice(model, run, config, sets, recipe, refit, kg, fusion, seed, max_steps, acts)
     machine = Machine(device, devices, max_steps, offline)
     refuse_what_it_cannot(model, model_spec(model), machine, choice)
     work = prepared(workspace_, "train", STEP_FORMAT, "models", dataset, model_class(model), choice, say)

@@ -22,7 +22,7 @@ from crscli.backbone import Adapter, Backbone, Shape
 from crscli.backbone.counted import counted_embeddings
 from crscli.catalogue import Catalogue
 from crscli.decoding import Decoding
-from crscli.dialogue import Context, Dialogue, Example, Turn, cut, merge_turns
+from crscli.dialogue import ACTS, Context, Dialogue, Example, Turn, cut, merge_turns
 from crscli.errors import ArtifactMissing
 from crscli.index import ItemIndex
 from crscli.metrics.text import best_threshold
@@ -64,6 +64,20 @@ class Reficr:
     config_class = ReficrConfig
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "code": CODE}
     similarity: ClassVar[Literal["cosine"]] = "cosine"
+    learns_acts: ClassVar[bool] = True
+    """Whether dialogues whose turns say what they do are of use."""
+    candidate_counts: ClassVar[tuple[int, ...]] = (2, 5, 10, 20, 50)
+    """The paper's Figure 4."""
+    variants: ClassVar[dict[str, dict[str, str]]] = {
+        "found alone": {"ranking": "none"},
+        "random order": {"ranking": "random"},
+        "by likelihood": {"ranking": "likelihood"},
+        "by constrained answer": {"ranking": "constrained"},
+        "by free answer": {"ranking": "free"},
+        "no conversations": {"conversations": "none"},
+        "found alone, no conversations": {"ranking": "none", "conversations": "none"},
+    }
+    """Switches of a trained model that the paper's Table 4 turns: name -> attributes."""
 
     def __init__(self, catalogue: Catalogue, network: ReficrNetwork, layout: Layout, config: ReficrConfig) -> None:
         self.catalogue, self.network, self.layout, self.config = catalogue, network.eval(), layout, config
@@ -71,6 +85,8 @@ class Reficr:
         self.ranking, self.conversations = config.ranking, config.conversations
         self.threshold = 0.0
         """How much likelier recommending must be than not, in nats, for the model to recommend."""
+        self.thresholds: dict[str, float] = {}
+        """How likely other acts must be."""
         self.blend = np.array([1.0, 0.0, 0.0, 0.0])
         """Weights of blending.FEATURES."""
         self.order_weights = np.array([0.0, 1.0])
@@ -240,6 +256,12 @@ class Reficr:
         if "answers" in self.network.weights and turns:
             margins = np.concatenate([self._margins([e.context for e in part]) for part in self._parts(turns)])
             self.threshold = best_threshold(margins, [bool(e.targets) for e in turns])
+            annotated = [e for d in data.annotated_valid for e in cut(d, with_items=False) if e.response.acts]
+            if annotated:
+                shares = np.array([m.likelihoods for m in self.manage([e.context for e in annotated])])
+                for num, act in enumerate(ACTS[1:], start=1):
+                    gold = [act in e.response.acts for e in annotated]
+                    self.thresholds[act] = best_threshold(shares[:, num], gold)
         if self.config.blended and judged:
             self._weigh(judged)
 
@@ -275,7 +297,8 @@ class Reficr:
         self.store.save(directory, self.catalogue)
         np.save(directory / "popularity.npy", self.popularity, allow_pickle=False)
         record = backbone.describe() | {
-            "threshold": self.threshold, "blend": list(self.blend), "order_weights": list(self.order_weights),
+            "threshold": self.threshold, "thresholds": self.thresholds, "blend": list(self.blend),
+            "order_weights": list(self.order_weights),
         }  # fmt: skip
         (directory / "backbone.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
@@ -296,7 +319,7 @@ class Reficr:
             put(load_tensors(directory / "weights.safetensors"), model.network.trained())
         except OSError as error:
             raise ArtifactMissing(f"run {directory.name}: {error}", again) from None
-        model.threshold = float(record["threshold"])
+        model.threshold, model.thresholds = float(record["threshold"]), record["thresholds"]
         model.blend, model.order_weights = np.array(record["blend"]), np.array(record["order_weights"])
         model.popularity = np.load(directory / "popularity.npy", allow_pickle=False)
         model.store = Store.load(directory, catalogue)
@@ -356,7 +379,7 @@ class Reficr:
 
     def without_field(self, name: str) -> None:
         """Read items without one of their fields from now on."""
-        fields = [f for f in self.config.fields("item_fields") if f != name]
+        fields = [f for f in self.config.fields if f != name]
         vectors = self.encode_items(self.catalogue, fields=fields)
         self._index = ItemIndex(vectors, self.catalogue.vocabulary.ids, f"without {name}", similarity="cosine")
 
@@ -445,7 +468,8 @@ class Reficr:
         for start in range(0, len(contexts), self.rows_at_once):
             part = contexts[start : start + self.rows_at_once]
             with memory_errors():
-                made += self.voice.manage(part, (self.voice.margins(part) > self.threshold).tolist(), why=why)
+                recommend = (self.voice.margins(part) > self.threshold).tolist()
+                made += self.voice.manage(part, recommend, self.thresholds, why=why)
         return made
 
     def _offered(
@@ -521,4 +545,4 @@ def _corpus(catalogue: Catalogue, dialogues: Sequence[Dialogue], config: ReficrC
             yield prompts.PREFIXES[turn.role] + turn.text
     yield from prompts.fixed()
     for item in catalogue:
-        yield item_text(item, config.fields("item_fields"))
+        yield item_text(item, config.fields)

@@ -34,7 +34,7 @@ def features(
     return made
 
 
-def fitted(given: np.ndarray, targets: Sequence[Sequence[int]], begin: Sequence[float]) -> np.ndarray:
+def fitted(given: np.ndarray, targets: Sequence[Sequence[int]], begin: Sequence[float] | np.ndarray) -> np.ndarray:
     """(F,) weights with which targets are likeliest under a softmax over the items, by maximum likelihood.
 
     Args:

@@ -163,7 +163,7 @@ class ReficrConfig:
                 known = ", ".join(choice or "''" for choice in allowed)
                 raise ValueError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
         for name in ("item_fields", "candidate_fields"):
-            if unknown := set(self.fields(name)) - set(_FIELDS):
+            if unknown := set(_listed(getattr(self, name))) - set(_FIELDS):
                 raise ValueError(f"{name}: {', '.join(sorted(unknown))} unknown; known: {', '.join(_FIELDS)}")
         for least, names in _LEAST.items():
             for name in names.split():
@@ -190,14 +190,24 @@ class ReficrConfig:
             (bool(self.quantise) and self.tune != "lora", "quantise goes with tune=lora alone"),
         )
 
-    def fields(self, name: str) -> tuple[str, ...]:
-        """The fields that a setting lists."""
-        return tuple(part.strip() for part in getattr(self, name).split(",") if part.strip())
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of an item's text."""
+        return _listed(self.item_fields)
+
+    @property
+    def shown_fields(self) -> tuple[str, ...]:
+        """The fields of a candidate in a prompt."""
+        return _listed(self.candidate_fields)
 
     @property
     def learns_conversations(self) -> bool:
         """Whether finding similar conversations is trained."""
         return self.conversations == "trained" and self.conversation_weight > 0
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in names.split(",") if part.strip())
 
 
 def item_text(item: Item, fields: tuple[str, ...]) -> str:

@@ -107,7 +107,7 @@ class Layout:
 
     def items(self, catalogue: Catalogue | None = None, fields: Sequence[str] | None = None) -> list[Embedded]:
         """Every item's text, to be found."""
-        chosen = self.config.fields("item_fields") if fields is None else tuple(fields)
+        chosen = self.config.fields if fields is None else tuple(fields)
         texts = [item_text(item, chosen) for item in catalogue or self.catalogue]
         rows = self._backbone.tokenize(texts)
         return [self.embedded("item", row[: self.config.passage_tokens]) for row in rows]
@@ -145,7 +145,7 @@ class Layout:
 
     def candidates(self, nums: Sequence[int], room: int) -> tuple[int, ...]:
         """Candidates under their labels, a line each; lines are cut alike where they are too long together."""
-        fields = self.config.fields("candidate_fields")
+        fields = self.config.shown_fields
         rows = self._backbone.tokenize([item_text(self.catalogue[n], fields) for n in nums])
         each = max(4, room // max(1, len(nums)) - 6)
         parts = [

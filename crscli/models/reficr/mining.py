@@ -12,6 +12,7 @@ import numpy as np
 
 from crscli import metrics
 from crscli.models.reficr.config import ReficrConfig
+from crscli.models.reficr.layout import Embedded
 from crscli.models.reficr.network import ReficrNetwork
 from crscli.models.reficr.rows import Conversation, Mined, Sought
 from crscli.progress import Progress, silent
@@ -90,7 +91,8 @@ def _conversations(
 
     Source: s(j) = sim(C_i, C_j) - sim(d_i, d_j); for several targets d is the mean of their vectors, as in its script.
     """
-    wrong, nearest = {}, {}
+    wrong: dict[str, Sequence[int]] = {}
+    nearest: dict[str, int] = {}
     own = _mean_of_targets(items, [r.targets for r in rows])
     dialogues = np.array([c.dialogue_id for c in store])
     depth = min(config.mined_depth + config.skipped + 200, len(store))
@@ -139,7 +141,7 @@ class _Kept:
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
 
-    def vectors(self, name: str, texts: Sequence) -> np.ndarray:
+    def vectors(self, name: str, texts: Sequence[Embedded]) -> np.ndarray:
         """(X, D) of texts."""
         parts = []
         for start in range(0, max(1, len(texts)), _TEXTS):

@@ -8,6 +8,7 @@ dialogue are learnt in one reading of it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -260,8 +261,10 @@ class ReficrNetwork(nn.Module):
         counts = {name: int((kinds == num).sum()) for num, name in enumerate(_KINDS)}
         aloud = answers["aloud"]
         counts |= {"answers": int((~aloud).sum()), "reading": int(aloud.sum())}
-        tables = (torch.from_numpy(table[:, used]) for table in (positive, negative))
-        return ReficrBatch(queries, query_spans, passages, passage_spans, *tables, kinds, **answers, counts=counts)
+        right, wrong = torch.from_numpy(positive[:, used]), torch.from_numpy(negative[:, used])
+        return ReficrBatch(
+            queries, query_spans, passages, passage_spans, right, wrong, kinds, counts=counts, **answers
+        )  # fmt: skip
 
     def _compared(
         self, sought: Sequence[Sought], drawn: Drawn, chosen: Sequence[tuple[list[int], list[int]]]
@@ -350,7 +353,7 @@ def _padded(texts: Sequence[Embedded]) -> tuple[Tensor, Tensor]:
     return ids, spans
 
 
-def _branched(asked: Sequence[Asked], *, aloud: bool) -> dict[str, Tensor]:
+def _branched(asked: Sequence[Asked], *, aloud: bool) -> dict[str, Any]:
     """Dialogues with their questions side by side, and what is learnt of them."""
     width = max((len(row) for row in asked), default=0)
     ids, positions = torch.zeros(2, len(asked), width, dtype=torch.long)

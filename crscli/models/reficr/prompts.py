@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from crscli.catalogue import Catalogue, plain_title
-from crscli.dialogue import ACTS, Turn
+from crscli.dialogue import ACTS, Role, Turn
 from crscli.recommender import PLACEHOLDER, Ranking, Utterance, filled
 
 USER, EMBED, ASSISTANT = "<|user|>", "<|embed|>", "<|assistant|>"
@@ -24,7 +24,7 @@ INSTRUCTIONS = {
 }
 """What stands before an embedded text; without colons or blanks at its end, in training as in use."""
 
-PREFIXES = {"seeker": "Seeker: ", "recommender": "Recommender: "}
+PREFIXES: dict[Role, str] = {"seeker": "Seeker: ", "recommender": "Recommender: "}
 DIALOGUE = "This is a dialogue between a seeker and a recommender."
 MANAGE = "What should the recommender do next? Say whether to recommend, then each act in its tags, then why."
 RESPOND = "Answer as the recommender."

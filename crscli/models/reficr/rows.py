@@ -1,7 +1,8 @@
 """Training rows of ReFICR, built from dialogues: what is to be found, and what is to be answered.
 
 Everything comes from train dialogues, and that is checked here: stored conversations and positives are of train, a
-positive is never of the same dialogue, annotated dialogues are none of valid or of ReDial's test set. Knows no tensors.
+positive is never of the same dialogue, annotated dialogues of another data set are none of valid (and, where they are
+read, none of ReDial's test set). Knows no tensors.
 """
 
 from collections import defaultdict
@@ -12,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from crscli.catalogue import Catalogue, plain_title
-from crscli.datasets.iard import is_test_of_redial
 from crscli.dialogue import Dialogue, Example, Turn, cut
 from crscli.models.reficr import prompts
 from crscli.models.reficr.layout import Branch, Embedded, Layout
@@ -82,14 +82,11 @@ def check_guards(data: FitData, store: Sequence[Conversation]) -> None:
     """Assert that nothing is learnt from what is measured on.
 
     Raises:
-        AssertionError: an annotated dialogue is of valid or of ReDial's test set; a stored conversation is not of
-            train.
+        AssertionError: an annotated dialogue is of valid; a stored conversation is not of train.
     """
     annotated = {d.dialogue_id for d in data.annotated}
     held_out = sorted(annotated & {d.dialogue_id for d in data.valid})
     assert not held_out, f"annotated dialogues {held_out[:3]} are of the validation split"
-    of_test = sorted(i for i in annotated if is_test_of_redial(i))
-    assert not of_test, f"annotated dialogues {of_test[:3]} are of ReDial's test set"
     train = {d.dialogue_id for d in data.train}
     foreign = sorted({c.dialogue_id for c in store} - train)
     assert not foreign, f"stored conversations {foreign[:3]} are not of train"
@@ -159,21 +156,26 @@ def answer_rows(
     in the list is better than another; where no target is among them, one takes a random place.
     """
     annotated = {d.dialogue_id for d in data.annotated}
-    rows = []
+    rows: list[Asked] = []
     for e in (e for d in data.annotated for e in cut(d, with_items=False)):
-        acts = e.response.acts
-        if acts and e.context.turns[-1].role == "seeker":
-            why = prompts.explanation(e.context.turns[-1], acts)
-            answer = layout.decision("recommend" in acts, acts, why)
-            rows += _joined(layout, e, f"acts/{name_of(e)}", [replace(layout.manage(), answer=answer)])
+        if e.response.acts:
+            rows += _joined(layout, e, f"acts/{name_of(e)}", [_management(layout, e)])
     for e in (e for d in data.train for e in cut(d, with_items=False)):
         branches = [_response(layout, e)]
         if e.dialogue_id not in annotated:
-            branches.append(replace(layout.manage(), answer=layout.decision(bool(e.targets), (), "")))
+            branches.append(_management(layout, e))
         if mined is not None and name_of(e) in mined.candidates:
             branches.append(_ranking(layout, e, store, mined, rng))
         rows += _joined(layout, e, name_of(e), branches)
     return rows
+
+
+def _management(layout: Layout, example: Example) -> Branch:
+    """Whether to recommend: as the turn is annotated, else whether it names an item."""
+    acts = example.response.acts
+    recommends = "recommend" in acts if acts else bool(example.targets)
+    why = prompts.explanation(example.context.turns[-1], acts)
+    return replace(layout.manage(), answer=layout.decision(recommends, acts, why))
 
 
 def _joined(layout: Layout, example: Example, name: str, branches: Sequence[Branch]) -> list[Asked]:

@@ -5,7 +5,7 @@ item numbers; not how items are found.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -41,7 +41,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Managed:
-    """What a turn should do: the likelihood of each act in ACTS, those above a half, and why, where it was asked."""
+    """What a turn should do: the likelihood of each act in ACTS, those above its threshold, and why, if asked."""
 
     likelihoods: tuple[float, ...]
     acts: tuple[str, ...]
@@ -178,12 +178,16 @@ class Voice:
         return (both[:, 0] - both[:, 1]).float().cpu().numpy()
 
     @torch.no_grad()
-    def manage(self, contexts: Sequence[Context], recommend: Sequence[bool], *, why: bool = False) -> list[Managed]:
+    def manage(
+        self, contexts: Sequence[Context], recommend: Sequence[bool], thresholds: Mapping[str, float], *,
+        why: bool = False,
+    ) -> list[Managed]:  # fmt: skip
         """Which acts the next turns do: one after the other in the order of ACTS, each after those before it.
 
         Args:
             contexts: B dialogues.
             recommend: whether each recommends, as the margin and its threshold say.
+            thresholds: how likely an act must be; a half where none is given.
             why: whether the reason is written too.
         """
         layout = self.layout
@@ -200,7 +204,7 @@ class Voice:
             own = both[:, 0] if act == "recommend" else found[:, 0]
             likelihoods[:, num] = own.float().cpu().numpy()
             for row, share in enumerate(likelihoods[:, num]):
-                if recommend[row] if act == "recommend" else share > 0.5:
+                if recommend[row] if act == "recommend" else share > thresholds.get(act, 0.5):
                     chosen[row].append(act)
                     said[row] += layout.acts[act]
         reasons = self._reasons(asked, said) if why else [""] * len(contexts)
