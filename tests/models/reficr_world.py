@@ -24,7 +24,7 @@ def turn(role, text, *items, acts=()):
     """A turn whose {} are items."""
     links = []
     for item in items:
-        start, name = text.index("{}"), CATALOGUE[item].name
+        start, name = text.index("{}"), CATALOGUE.item(f"m{item}").name
         text = text.replace("{}", name, 1)
         links.append(Link("item", f"m{item}", start, start + len(name)))
     return Turn(role, text, tuple(links), acts)

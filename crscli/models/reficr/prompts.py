@@ -33,7 +33,7 @@ RESPOND_WITH = "Answer as the recommender and weave these items in:"
 YES, NO = "yes", "no"
 ACT_NAMES = {act: act.capitalize() for act in ACTS}
 
-_TAGGED = re.compile(rf"{re.escape(ITEM)}(.*?)(?:{re.escape(ITEM_END)}|$)", re.DOTALL)
+_NAMED = re.compile(rf"{re.escape(ITEM)}([^<\n]*)(?:{re.escape(ITEM_END)})?|{re.escape(PLACEHOLDER)}")
 _LEFT_OVER = re.compile("|".join(map(re.escape, TAGS)))
 _LABEL = re.compile(r"\[\s*(\d{1,6})\s*\]|(?<![\d.])(\d{1,6})(?![\d.])")
 
@@ -91,9 +91,8 @@ def spoken(catalogue: Catalogue, text: str, ranking: Ranking, *, recommends: boo
         ranking: what may be named.
         recommends: whether the model decided to recommend.
     """
-    marked = re.compile(f"{_TAGGED.pattern}|{re.escape(PLACEHOLDER)}", re.DOTALL)
-    named = [found[1] for found in marked.finditer(text)]
-    template = " ".join(_LEFT_OVER.sub(" ", marked.sub(PLACEHOLDER, text)).split())
+    named = [found[1] for found in _NAMED.finditer(text)]
+    template = " ".join(_LEFT_OVER.sub(" ", _NAMED.sub(PLACEHOLDER, text)).split())
     order = [int(n) for n in ranking.item_nums]
     by_name = {plain_title(catalogue[n].name): n for n in reversed(order)} if any(named) else {}
     meant = [by_name.get(plain_title(name)) if name else None for name in named]
