@@ -26,11 +26,12 @@ ANALYSES = {
     "turns": "recall by the number of turns before the response (PECRS, figure 4)",
     "decoding": "replies by each way of decoding (PECRS, table 8); for models that speak",
     "fields": "recall with one field of the item texts left out (PECRS, table 6); for models that read them",
-    "candidates": "recall by the number of reranked candidates, a row for each run (PECRS, figure 3)",
+    "candidates": "recall by the number of reranked candidates, a row for each run (PECRS, figure 3; ReFICR, figure 4)",
+    "pipeline": "recall with the steps after finding switched, nothing trained anew (ReFICR, table 4)",
     "ablation": "what each setting gives: all runs of the model, over labels, seeds together (UniCRS, figures 2 and 3)",
     "scarcity": "recall by the share of dialogues learnt from: all runs of the model, over labels (UniCRS, figure 4)",
 }
-_CANDIDATES = (50, 100, 200, 350, 500, 700)
+_PIPELINE_KS = (1, 5, 10, 50)
 _LAST_TURN = 20
 """Turns from this one on are one group."""
 _K = 50
@@ -115,9 +116,8 @@ def _fits(name: str, model: type) -> bool:
     """Whether a model can do what an analysis asks for."""
     if name == "decoding":
         return "respond" in model.tasks  # type: ignore[attr-defined]
-    if name == "fields":
-        return hasattr(model, "without_field")
-    return name != "candidates" or hasattr(model.config_class, "candidates")  # type: ignore[attr-defined]
+    asked_of = {"fields": "without_field", "candidates": "candidate_counts", "pipeline": "variants"}
+    return name not in asked_of or hasattr(model, asked_of[name])
 
 
 def _first_genre(item: Item) -> str:
@@ -226,22 +226,52 @@ def _fields_table(found: Mapping[str, Any]) -> tuple[list[str], Rows]:
 def _candidates(
     run: Analyses, predicted: Predictions, recommender: Any, facts: Mapping[str, Any], progress: Progress
 ) -> dict[str, Any]:
-    usual = recommender.candidates
+    """With few candidates a ranking moves what stands first; with hundreds, what is among the first fifty."""
+    usual, counts = recommender.candidates, recommender.candidate_counts
+    k = 1 if counts[0] < _K else _K
     made = {}
-    for num, many in enumerate(_CANDIDATES):
+    for num, many in enumerate(counts):
         recommender.candidates = many
-        made[many] = run.recall(run.again(predicted, recommender))
-        progress("numbers of candidates", num + 1, len(_CANDIDATES))
+        made[many] = run.recall(run.again(predicted, recommender), k)
+        progress("numbers of candidates", num + 1, len(counts))
     recommender.candidates = usual
-    return {"trained with": facts.get("settings", {}).get("negatives", 0) + 1, "recall": made}
+    settings = facts.get("settings", {})
+    return {"trained with": settings["candidates"] if k == 1 else settings.get("negatives", 0) + 1, "k": k,
+            "recall": made}  # fmt: skip
 
 
 def _candidates_table(found: Mapping[str, Any]) -> tuple[list[str], Rows]:
-    columns = ["run", "trained with", *(f"R@50 with {many}" for many in _CANDIDATES)]
+    counts = sorted({(v["k"], many) for v in found.values() for many in v["recall"]})
+    columns = ["run", "trained with", *(f"R@{k} with {many}" for k, many in counts)]
     return columns, [
-        [model, values["trained with"], *(_share(v) for v in values["recall"].values())]
-        for model, values in found.items()
+        [model, v["trained with"], *(_share(v["recall"].get(many, np.nan) if v["k"] == k else np.nan)
+                                     for k, many in counts)]
+        for model, v in found.items()
+    ]  # fmt: skip
+
+
+def _pipeline(
+    run: Analyses, predicted: Predictions, recommender: Any, _: Any, progress: Progress
+) -> dict[str, dict[int, float]]:
+    made = {"as trained": {k: run.recall(predicted, k) for k in _PIPELINE_KS}}
+    for num, (name, switched) in enumerate(recommender.variants.items(), start=1):
+        usual = {attribute: getattr(recommender, attribute) for attribute in switched}
+        if usual != switched:
+            vars(recommender).update(switched)
+            again = run.again(predicted, recommender)
+            made[name] = {k: run.recall(again, k) for k in _PIPELINE_KS}
+            vars(recommender).update(usual)
+        progress("switching steps", num, len(recommender.variants))
+    return made
+
+
+def _pipeline_table(found: Mapping[str, Any]) -> tuple[list[str], Rows]:
+    rows = [
+        [model, name, *(_share(values[k]) for k in _PIPELINE_KS)]
+        for model, variants in found.items()
+        for name, values in variants.items()
     ]
+    return ["model", "switched", *(f"R@{k}" for k in _PIPELINE_KS)], rows
 
 
 def _draw(name: str, found: Mapping[str, Any], path: Path, title: str) -> None:
@@ -264,10 +294,16 @@ def _draw(name: str, found: Mapping[str, Any], path: Path, title: str) -> None:
     elif name == "fields":
         flat = {f"{m}, {n}" if len(found) > 1 else n: v for m, by in found.items() for n, v in by.items()}
         figures.bars(list(flat), list(flat.values()), path, title=f"{title}: one field left out", axis="R@50")
+    elif name == "pipeline":
+        flat = {f"{m}, {n}" if len(found) > 1 else n: v[1] for m, by in found.items() for n, v in by.items()}
+        figures.bars(list(flat), list(flat.values()), path, title=f"{title}: steps switched", axis="R@1")
     else:
         rows = [f"{m} ({v['trained with']})" for m, v in found.items()]
-        grid = np.array([list(v["recall"].values()) for v in found.values()])
-        figures.grid(rows, [str(n) for n in _CANDIDATES], grid, path, title=f"{title}: R@50",
+        counts = sorted({(v["k"], many) for v in found.values() for many in v["recall"]})
+        grid = np.array([[v["recall"].get(n, np.nan) if v["k"] == k else np.nan for k, n in counts]
+                         for v in found.values()])  # fmt: skip
+        figures.grid(rows, [str(n) for _, n in counts], grid, path,
+                     title=f"{title}: R@{'/'.join(str(k) for k in sorted({k for k, _ in counts}))}",
                      x_label="candidates that are reranked", y_label="run (candidates in training)")  # fmt: skip
 
 
@@ -285,6 +321,7 @@ _BY_NAME: dict[str, Callable[..., Any]] = {
     "decoding": _decoding,
     "fields": _fields,
     "candidates": _candidates,
+    "pipeline": _pipeline,
 }
 _TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[str], Rows]]] = {
     "genre": _genre_table,
@@ -292,5 +329,6 @@ _TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[str], Rows]]] = {
     "decoding": _decoding_table,
     "fields": _fields_table,
     "candidates": _candidates_table,
+    "pipeline": _pipeline_table,
     **dict.fromkeys(comparisons.KINDS, comparisons.table),
 }

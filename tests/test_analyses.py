@@ -7,7 +7,7 @@ import pytest
 from crscli import analyses, comparisons
 from crscli.analyses import ANALYSES, Analyses, refuse_unfit
 from crscli.catalogue import Catalogue, Item
-from crscli.cli.models import Analysis
+from crscli.cli.outcomes import Analysis
 from crscli.decoding import REFERENCE, TABLE_8
 from crscli.dialogue import Context, Dialogue, Link, Turn
 from crscli.errors import UsageError
@@ -100,7 +100,7 @@ def test_a_test_set_without_labels_has_tables_without_figures(films, tmp_path, n
 def test_every_analysis_has_an_option_and_a_summary_with_its_source():
     assert [a.value for a in Analysis] == list(ANALYSES) == list(analyses._TABLES)
     assert list(ANALYSES) == [*analyses._BY_NAME, *comparisons.KINDS]
-    assert all("(PECRS, " in summary or "(UniCRS, " in summary for summary in ANALYSES.values())
+    assert all(any(f"({name}, " in text for name in ("PECRS", "UniCRS", "ReFICR")) for text in ANALYSES.values())
 
 
 def test_an_analysis_that_fits_no_model_is_refused_and_one_that_fits_some_is_not():
@@ -122,7 +122,8 @@ def test_what_fits_is_told_by_what_a_model_can_do():
         for name, spec in MODELS.items()
         if not spec.target.startswith("crscli.models.trivial")
     }
-    assert fits.pop("pecrs-tiny") == fits.pop("pecrs-small") == fits.pop("pecrs-medium") == set(ANALYSES)
+    assert fits.pop("pecrs-tiny") == fits.pop("pecrs-small") == fits.pop("pecrs-medium") == set(ANALYSES) - {"pipeline"}
+    assert fits.pop("reficr-tiny") == fits.pop("reficr-small") == fits.pop("reficr") == set(ANALYSES)
     all_can = {"genre", "turns", *comparisons.KINDS}
     assert fits.pop("kbrd") == fits.pop("unicrs") == fits.pop("unicrs-tiny") == {*all_can, "decoding"}
     assert len(fits) == 6

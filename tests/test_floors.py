@@ -19,7 +19,8 @@ FLOORS = {
             "dialogue catalogue kg wishes metrics",
             "datasets metadata linking protocols config",
             "signals ranker backbone generation graph_encoder index training llm recommender phrasing simulator"
-            " answers evaluation analyses figures report comparisons transcript speech repeats management titles labels",
+            " answers evaluation analyses figures report comparisons transcript speech repeats"
+            " management titles labels",
             "models console",
             "steps",
             "cli __main__",
@@ -67,7 +68,7 @@ SAME_FLOOR = {
     ("workspace", "__init__"),
 }
 
-COMMANDS = {"cli.__init__", "cli.data", "cli.frame", "cli.knowledge", "cli.models", "cli.overview"}
+COMMANDS = {f"cli.{name}" for name in ("__init__", "data", "frame", "knowledge", "models", "outcomes", "overview")}
 TERMINAL = {"console", *COMMANDS}
 DOORS = {
     "requests": {"datasets.download", "metadata.session"},

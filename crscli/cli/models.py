@@ -1,6 +1,5 @@
-"""The commands around models: train, evaluate, and the demo."""
+"""The commands that make models: pretrain-fusion, train, index-items."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,56 +7,16 @@ import typer
 
 from crscli.cli.frame import DatasetOption, DeviceOption, DryRunOption, ForceOption, Run, SeedOption, command
 from crscli.console import Console
-from crscli.workspace import Workspace
 
 
-class Split(StrEnum):
-    """The split that is measured on."""
-
-    test = "test"
-    valid = "valid"
-
-
-class Task(StrEnum):
-    """What is measured of a model."""
-
-    rank = "rank"
-    respond = "respond"
-    management = "dialogue-management"
-
-
-class Analysis(StrEnum):
-    """Looks behind the figures."""
-
-    genre = "genre"
-    turns = "turns"
-    decoding = "decoding"
-    fields = "fields"
-    candidates = "candidates"
-    ablation = "ablation"
-    scarcity = "scarcity"
-
-
-class Format(StrEnum):
-    """Further files of a report."""
-
-    markdown = "markdown"
-    latex = "latex"
-
-
-def _model_names(incomplete: str) -> list[str]:
+def model_names(incomplete: str) -> list[str]:
+    """Names of models that begin so."""
     from crscli.models import MODELS
 
     return [name for name in MODELS if name.startswith(incomplete)]
 
 
-def _protocol_names(incomplete: str) -> list[str]:
-    from crscli.protocols import PROTOCOLS
-
-    return [name for name in PROTOCOLS if name.startswith(incomplete)]
-
-
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="crs models lists them.", autocompletion=_model_names)]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="crs models lists them.", autocompletion=model_names)]
 RunNameOption = Annotated[str | None, typer.Option("--run", help="Name of the run; the model's by default.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, wins over the file.")]
@@ -232,7 +191,7 @@ def _show_plan(console: Console, plan: dict[str, Any] | None) -> None:
 @command("index-items")
 def index_items(
     run: Run,
-    model: Annotated[str, typer.Option("--model", "-m", help="Model or run.", autocompletion=_model_names)],
+    model: Annotated[str, typer.Option("--model", "-m", help="Model or run.", autocompletion=model_names)],
     dataset: DatasetOption = None,
     engine: Annotated[str, typer.Option(help="exact, or faiss: approximate, for very many items.")] = "exact",
     search_effort: Annotated[int, typer.Option(help="Of faiss: more finds more and is slower.")] = 256,
@@ -274,146 +233,3 @@ def index_items(
     put = f" from {made.parts} parts" if made.parts else ""
     run.console.line(f"{made.run}: {made.status}; {made.items:,} items{put}, {made.width} wide, {made.engine}{found}")
     run.console.line(str(made.path))
-
-
-@command("evaluate")
-def evaluate(
-    run: Run,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--model", "-m", help="Model or run; may be repeated.", autocompletion=_model_names),
-    ] = None,
-    dataset: DatasetOption = None,
-    protocol: Annotated[
-        str | None, typer.Option(help="crs protocols lists them.", autocompletion=_protocol_names)
-    ] = None,
-    split: Annotated[Split, typer.Option(help="Split to measure on.")] = Split.test,
-    exclude_mentioned: Annotated[
-        bool, typer.Option("--exclude-mentioned", help="Take items of the context out of every ranking.")
-    ] = False,
-    candidates: Annotated[Path | None, typer.Option(help="File with the ids or titles of the items to rank.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first rows: a quick look, comparable to nothing.")] = None,
-    run_name: Annotated[str | None, typer.Option("--run", help="Name of the report.")] = None,
-    formats: Annotated[list[Format] | None, typer.Option("--format", help="Further files; may be repeated.")] = None,
-    draws: Annotated[int, typer.Option(min=10, help="Bootstrap draws.")] = 1000,
-    tasks: Annotated[
-        list[Task] | None,
-        typer.Option("--task", help="rank and respond by default; dialogue-management for models that predict acts."),
-    ] = None,
-    acts: ActsOption = None,
-    decoding: Annotated[
-        str,
-        typer.Option(
-            help="How replies are made: greedy, beam, diverse-beam, top-k, nucleus or beam-sampling, with settings "
-            "as in top-k:k=25."
-        ),
-    ] = "greedy",
-    oracle: Annotated[
-        bool, typer.Option("--oracle", help="Also reply with the real response's decision whether to recommend.")
-    ] = False,
-    analyse: Annotated[
-        list[Analysis] | None, typer.Option(help="Further tables and pictures; may be repeated.")
-    ] = None,
-    device: DeviceOption = "auto",
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    dry_run: DryRunOption = False,
-) -> None:
-    """Measure models beside the trivial baselines: reads models/, writes reports/.
-
-    Examples:
-
-      crs evaluate --model blend
-
-      crs evaluate -m blend --protocol redial-merged-new --exclude-mentioned
-
-      crs evaluate --model blend --model ease --format latex --json
-
-      crs evaluate -m pecrs-tiny --decoding nucleus:p=0.9 --analyse genre
-
-      crs evaluate --model unicrs-tiny --analyse ablation --analyse scarcity
-
-      crs evaluate -m reficr-tiny --task dialogue-management
-    """
-    from crscli.steps.evaluate import evaluate as step
-
-    names = list(dict.fromkeys(models or []))
-    made = step(
-        run.workspace, dataset=run.dataset(dataset, names[0] if names else None), models=names, protocol=protocol,
-        split=split.value, exclude_mentioned=exclude_mentioned, candidates=candidates, limit=limit, run=run_name,
-        formats=[f.value for f in formats or ()], draws=draws, acts=acts, decoding=decoding, oracle=oracle,
-        tasks=[t.value for t in tasks or (Task.rank, Task.respond)], analyse=[a.value for a in analyse or ()],
-        device=device, seed=seed, force=force, dry_run=dry_run, offline=run.offline, progress=run.console.progress,
-        say=run.console.say,
-    )  # fmt: skip
-    if run.console.as_json:
-        run.console.document(made.report)
-        return
-    if made.status == "dry run":
-        _show_caption(run.console, made.report)
-        run.console.line(f"dry run: would measure {', '.join(['the trivial baselines', *names])}; write {made.path}")
-        return
-    _show_report(run.console, made.report)
-    run.console.say(f"{made.status}: {made.path}")
-
-
-@command("demo")
-def demo(run: Run, force: ForceOption = False) -> None:
-    """Run every step on the bundled sample data; no network, no GPU, about three minutes.
-
-    Works in a folder of its own inside the workspace (.demo).
-    """
-    from crscli.steps.demo import demo as step
-
-    own = Workspace(run.workspace.root / ".demo")
-    made = step(own, force=force, progress=run.console.progress, say=run.console.say)
-    if run.console.as_json:
-        plain = {"report": made.evaluated.report, "conversations": made.conversations}
-        run.console.document(plain)
-        return
-    _show_report(run.console, made.evaluated.report, short=True)
-    run.console.line()
-    for model, said in made.conversations.items():
-        whose = "" if model == "blend" else ", in its own words, which it has from 360 dialogues and from nothing else"
-        run.console.line(f"{model}{whose}:")
-        for seeker, reply in said:
-            run.console.line(f"seeker       {seeker}")
-            run.console.line(f"recommender  {reply}")
-        run.console.line()
-    run.console.line("Next:")
-    for text in made.next_commands:
-        run.console.line(f"  {text}")
-
-
-def _show_caption(console: Console, report: dict[str, Any]) -> None:
-    from crscli.report import caption
-
-    for line in caption(report):
-        console.line(line)
-
-
-def _show_report(console: Console, report: dict[str, Any], *, short: bool = False) -> None:
-    """The tables of a report."""
-    from crscli import report as reports
-
-    _show_caption(console, report)
-    console.line()
-    tables = [(*reports.main_table(report), [reports.distinct_items(report)])] if report["models"] else []
-    if spoken := reports.text_table(report):
-        tables.append((*spoken, [] if short else reports.text_notes(report)))
-    if managed := reports.management_table(report):
-        tables.append((*managed, reports.management_notes(report)))
-    if not short:
-        tables += [(*reports.subset_table(report), []), (*reports.published_table(report), [])]
-        compared = reports.comparison_table(report)
-        tables += [(*compared, [])] if console.verbose or len(report["models"]) <= 5 else []
-    for columns, rows, notes in tables:
-        if rows:
-            console.table(columns, rows)
-            for line in notes:
-                console.line(line)
-            console.line()
-    for name, found in report.get("analyses", {}).items():
-        console.line(f"{name}: {found['summary']}; {found['picture']}")
-        console.table(found["columns"], found["rows"])
-        console.line()

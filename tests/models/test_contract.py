@@ -89,17 +89,32 @@ SMALLER = {
         "conversation_epochs=3", "conversation_batch=16", "conversation_rate=5e-3", "conversation_soft_tokens=4",
         "recommendation_epochs=24", "recommendation_rate=3e-3", "recommendation_soft_tokens=2",
     ),
+    "reficr-tiny": (
+        "layers=1", "width=32", "vocabulary=400", "query_tokens=64", "passage_tokens=32", "prompt_tokens=64",
+        "reply_tokens=24", "negatives=2", "random_negatives=4", "first_epochs=12", "epochs=6", "batch_size=16",
+        "learning_rate=5e-3", "candidates=3", "neighbours=5", "dropout=0",
+    ),
 }  # fmt: skip
 """Settings with which this small world is learnt in a few seconds."""
-SAME_CODE = {"pecrs-small": "pecrs-tiny", "pecrs-medium": "pecrs-tiny", "unicrs": "unicrs-tiny"}
+SAME_CODE = {
+    "pecrs-small": "pecrs-tiny",
+    "pecrs-medium": "pecrs-tiny",
+    "unicrs": "unicrs-tiny",
+    "reficr-small": "reficr-tiny",
+    "reficr": "reficr-tiny",
+}
 """Presets that need a download: the same class as one that needs none."""
 
 
+SCALE = {"lora_rank", "quantise", "checkpointing", "chunk_tokens"}
+"""Settings of large backbones alone; each has tests of its own."""
+
+
 def test_the_battery_covers_every_model():
-    assert len(MODELS) == 15
+    assert len(MODELS) == 18
     for name, stand_in in SAME_CODE.items():
         assert model_spec(name).target == model_spec(stand_in).target
-        assert MODELS[name].preset.keys() <= MODELS[stand_in].preset.keys()
+        assert MODELS[name].preset.keys() <= {*MODELS[stand_in].preset, *SCALE}
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in SAME_CODE])

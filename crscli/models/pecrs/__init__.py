@@ -58,6 +58,8 @@ class Pecrs:
     tasks: frozenset[Literal["rank", "respond"]] = frozenset({"rank", "respond"})
     config_class = PecrsConfig
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "code": CODE}
+    candidate_counts: ClassVar[tuple[int, ...]] = (50, 100, 200, 350, 500, 700)
+    """The paper's Figure 3."""
 
     def __init__(self, catalogue: Catalogue, network: PecrsNetwork, config: PecrsConfig) -> None:
         self.catalogue = catalogue

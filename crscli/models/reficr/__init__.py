@@ -213,7 +213,8 @@ class Reficr:
         network.begin_stage(first=name == "first")
         rows, schedule = network.learnt(rows), self._schedule(name, seed)
         run.say(f"{name} stage: {what_it_takes(network, rows, schedule)}")
-        finds = bool(judged) and "items" in network.weights
+        by_valid = name == "first" or self.config.chosen_by == "valid"
+        finds = bool(judged) and by_valid and "items" in network.weights
         self.logs[name] = fit(
             network, rows, schedule, run, validate=(lambda: self._validate(judged)) if judged else None,
             choose="recall" if finds else "", name=name,

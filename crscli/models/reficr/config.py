@@ -20,6 +20,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "item_names": ("written", "placeholder"),
     "second_stage": ("continue", "restart"),
     "conversations": ("trained", "untrained", "none"),
+    "chosen_by": ("valid", "last"),
     "ranking": ("likelihood", "constrained", "free", "random", "none"),
 }
 _LEAST = {
@@ -126,6 +127,9 @@ class ReficrConfig:
     """Of the second stage."""
     second_stage: str = "continue"
     """Whether the second stage goes on from the first or begins anew; the paper does not say."""
+    chosen_by: str = "last"
+    """Parameters of the second stage: the last ones (paper), or those with the best recall on valid, which says nothing
+    of the answers. Those of the first stage are chosen on valid."""
     batch_size: int = 2
     """Rows of a step, over all processes."""
     micro_batch: int = 0
