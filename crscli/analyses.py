@@ -27,11 +27,14 @@ ANALYSES = {
     "decoding": "replies by each way of decoding (PECRS, table 8); for models that speak",
     "fields": "recall with one field of the item texts left out (PECRS, table 6); for models that read them",
     "candidates": "recall by the number of reranked candidates, a row for each run (PECRS, figure 3; ReFICR, figure 4)",
+    "conversations": "how often one of the most similar stored conversations was recommended a label, beside chance "
+    "(ReFICR, Conv2Conv)",
     "pipeline": "recall with the steps after finding switched, nothing trained anew (ReFICR, table 4)",
     "ablation": "what each setting gives: all runs of the model, over labels, seeds together (UniCRS, figures 2 and 3)",
     "scarcity": "recall by the share of dialogues learnt from: all runs of the model, over labels (UniCRS, figure 4)",
 }
 _PIPELINE_KS = (1, 5, 10, 50)
+_NEIGHBOURS = (1, 5, 10, 20)
 _LAST_TURN = 20
 """Turns from this one on are one group."""
 _K = 50
@@ -116,7 +119,8 @@ def _fits(name: str, model: type) -> bool:
     """Whether a model can do what an analysis asks for."""
     if name == "decoding":
         return "respond" in model.tasks  # type: ignore[attr-defined]
-    asked_of = {"fields": "without_field", "candidates": "candidate_counts", "pipeline": "variants"}
+    asked_of = {"fields": "without_field", "candidates": "candidate_counts", "pipeline": "variants",
+                "conversations": "similar"}  # fmt: skip
     return name not in asked_of or hasattr(model, asked_of[name])
 
 
@@ -250,6 +254,36 @@ def _candidates_table(found: Mapping[str, Any]) -> tuple[list[str], Rows]:
     ]  # fmt: skip
 
 
+def _conversations(run: Analyses, predicted: Predictions, recommender: Any, *_: Any) -> dict[int, tuple[float, float]]:
+    """(found, by chance) among the first k; chance is the hypergeometric one of k conversations drawn at random."""
+    vocabulary, stored = recommender.catalogue.vocabulary, [set(t) for t in recommender.store.targets]
+    rows = [(row, set(vocabulary.nums(row.labels).tolist())) for row in run.test_set.rows]
+    rows = [(row, labels) for row, labels in rows if labels]
+    near = recommender.similar([row.context for row, _ in rows], max(_NEIGHBOURS))
+    of_item: dict[int, set[int]] = {}
+    for place, targets in enumerate(stored):
+        for target in targets:
+            of_item.setdefault(target, set()).add(place)
+    made = {}
+    for k in _NEIGHBOURS:
+        hits = [
+            any(labels & set(targets) for targets in found[:k]) for (_, labels), found in zip(rows, near, strict=True)
+        ]
+        right = np.array([len(set().union(*(of_item.get(n, set()) for n in labels))) for _, labels in rows])
+        missed = np.prod([(len(stored) - right - i).clip(min=0) / max(1, len(stored) - i) for i in range(k)], axis=0)
+        made[k] = (float(np.mean(hits)), float(np.mean(1 - missed)))
+    return made
+
+
+def _conversations_table(found: Mapping[str, Any]) -> tuple[list[str], Rows]:
+    rows = [
+        [model, k, _share(hit), _share(chance), f"{hit / chance:.1f}" if chance else "-"]
+        for model, values in found.items()
+        for k, (hit, chance) in values.items()
+    ]
+    return ["model", "most similar", "found", "by chance", "times"], rows
+
+
 def _pipeline(
     run: Analyses, predicted: Predictions, recommender: Any, _: Any, progress: Progress
 ) -> dict[str, dict[int, float]]:
@@ -294,6 +328,11 @@ def _draw(name: str, found: Mapping[str, Any], path: Path, title: str) -> None:
     elif name == "fields":
         flat = {f"{m}, {n}" if len(found) > 1 else n: v for m, by in found.items() for n, v in by.items()}
         figures.bars(list(flat), list(flat.values()), path, title=f"{title}: one field left out", axis="R@50")
+    elif name == "conversations":
+        series = {model: [hit for hit, _ in values.values()] for model, values in found.items()}
+        series |= {f"{model}, by chance": [chance for _, chance in v.values()] for model, v in found.items()}
+        figures.lines(list(_NEIGHBOURS), series, path, title=title, x_label="most similar conversations",
+                      y_label="a label was recommended there")  # fmt: skip
     elif name == "pipeline":
         flat = {f"{m}, {n}" if len(found) > 1 else n: v[1] for m, by in found.items() for n, v in by.items()}
         figures.bars(list(flat), list(flat.values()), path, title=f"{title}: steps switched", axis="R@1")
@@ -321,6 +360,7 @@ _BY_NAME: dict[str, Callable[..., Any]] = {
     "decoding": _decoding,
     "fields": _fields,
     "candidates": _candidates,
+    "conversations": _conversations,
     "pipeline": _pipeline,
 }
 _TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[str], Rows]]] = {
@@ -329,6 +369,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[str], Rows]]] = {
     "decoding": _decoding_table,
     "fields": _fields_table,
     "candidates": _candidates_table,
+    "conversations": _conversations_table,
     "pipeline": _pipeline_table,
     **dict.fromkeys(comparisons.KINDS, comparisons.table),
 }

@@ -35,6 +35,7 @@ class Analysis(StrEnum):
     decoding = "decoding"
     fields = "fields"
     candidates = "candidates"
+    conversations = "conversations"
     pipeline = "pipeline"
     ablation = "ablation"
     scarcity = "scarcity"

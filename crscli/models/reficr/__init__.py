@@ -441,6 +441,15 @@ class Reficr:
         """(B, M) places in the store, and cosines."""
         return mining.best(self._queries("find-conversation", contexts), self.store.vectors, self.config.neighbours)
 
+    def similar(self, contexts: Sequence[Context], k: int) -> list[list[tuple[int, ...]]]:
+        """What the k most similar stored conversations of each context were recommended, the most similar first."""
+        found: list[list[tuple[int, ...]]] = []
+        for start in range(0, len(contexts), self.rows_at_once):
+            queries = self._queries("find-conversation", contexts[start : start + self.rows_at_once])
+            near, _ = mining.best(queries, self.store.vectors, k)
+            found += [[self.store.targets[place] for place in row] for row in near.tolist()]
+        return found
+
     def _ordered(self, contexts: Sequence[Context], found: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(B, K) candidates, what was found of them (their places from 0 down), and what the ranking says of them."""
         near = min(self.candidates, found.shape[1])

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -37,7 +38,7 @@ class Store:
         """One of them."""
         return self.conversations[place]
 
-    @property
+    @cached_property
     def targets(self) -> list[tuple[int, ...]]:
         """Item numbers that each was recommended."""
         return [c.targets for c in self.conversations]
