@@ -183,14 +183,13 @@ class Reficr:
         beginning = {n: p.detach().cpu().clone() for n, p in network.trained().items()}
         judged = [e for d in data.valid for e in cut(d)]
         sought = model._sought(data.train)
-        mined = None
         if config.first_epochs:
             model._stage("first", sought, judged, run, seed)
-            keep = run.directory / "mined" if run.directory and is_first() else None
-            with memory_errors():
-                mined = mining.mine(network, sought, config, directory=keep, progress=run.progress)
-            if config.second_stage == "restart":
-                put(beginning, network.trained())
+        keep = run.directory / "mined" if run.directory and is_first() else None
+        with memory_errors():
+            mined = mining.mine(network, sought, config, directory=keep, progress=run.progress)
+        if config.second_stage == "restart":
+            put(beginning, network.trained())
         asked = answer_rows(model.layout, data, network.store, mined, np.random.default_rng([seed, 7]))
         model._stage("second", [*with_mined(sought, mined), *asked], judged, run, seed)
         model._finish(data, judged)
@@ -540,10 +539,8 @@ class Reficr:
         return made
 
 
-def with_mined(rows: Sequence[Sought], mined: Mined | None) -> list[Sought]:
+def with_mined(rows: Sequence[Sought], mined: Mined) -> list[Sought]:
     """Rows with the negatives that were mined for them."""
-    if mined is None:
-        return list(rows)
     of = {"item": mined.items, "conversation": mined.conversations}
     return [replace(row, mined=tuple(of[row.kind].get(row.name, ()))) for row in rows]
 

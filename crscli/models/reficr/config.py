@@ -122,7 +122,7 @@ class ReficrConfig:
     chunk_tokens: int = 0
     """Slots of embedded texts that hold their hidden states at once (GradCache); 0 for all. Changes memory alone."""
     first_epochs: int = 1
-    """Of the first stage; 0 leaves it out, and with it what is mined."""
+    """Of the first stage; after 0 the network mines as it began."""
     epochs: int = 2
     """Of the second stage."""
     second_stage: str = "continue"
@@ -184,12 +184,17 @@ class ReficrConfig:
     def _combinations(self) -> tuple[tuple[bool, str], ...]:
         """Settings that exclude each other, each with what to say."""
         losses = self.item_weight + self.conversation_weight + self.language_weight
-        is_mined = self.first_epochs > 0 and self.negatives > 0
-        sources = is_mined or self.in_batch or self.random_negatives > 0
+        finds = self.item_weight + self.conversation_weight > 0
+        compares = self.negatives > 0 or self.in_batch or self.random_negatives > 0
+        asks = self.ranking not in ("none", "random")
         return (
             (self.width % self.heads > 0, "width must be a multiple of heads"),
             (losses == 0, "one of item_weight, conversation_weight and language_weight must be above 0"),
-            (not sources, "negatives, in_batch or random_negatives must give the second stage something to tell apart"),
+            (
+                finds and not compares,
+                "negatives, in_batch or random_negatives must give the second stage something to tell apart",
+            ),
+            (asks and self.language_weight == 0, f"ranking={self.ranking} needs language_weight above 0, or take none"),
             (self.candidates > 100, "candidates is at most 100"),
             (bool(self.quantise) and self.tune != "lora", "quantise goes with tune=lora alone"),
         )
