@@ -48,12 +48,14 @@ class Turns:
     def annotated(cls, dialogues: Sequence[Dialogue]) -> "Turns":
         """All turns whose acts are known and that follow a seeker's."""
         found = [e for d in dialogues for e in cut(d, with_items=False) if e.response.acts]
-        return cls.of(found, np.array([[a in e.response.acts for a in ACTS] for e in found], dtype=bool))
+        gold = np.array([[a in e.response.acts for a in ACTS] for e in found], dtype=bool)
+        return cls.of(found, gold.reshape(len(found), len(ACTS)))
 
     @classmethod
     def naming(cls, examples: Sequence[Example]) -> "Turns":
         """All turns, by whether they name an item."""
-        return cls.of(list(examples), np.array([[bool(e.targets)] for e in examples], dtype=bool))
+        gold = np.array([bool(e.targets) for e in examples], dtype=bool)
+        return cls.of(list(examples), gold[:, None])
 
     @classmethod
     def of(cls, examples: list[Example], gold: np.ndarray) -> "Turns":

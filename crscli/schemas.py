@@ -104,6 +104,21 @@ _ANALYSIS = _object(
     picture={**_TEXT, "description": "a PNG file beside metrics.json"},
 )
 
+_ACT = _object("f1 share said", f1=_NUMBER, share=_NUMBER, said=_NUMBER)
+_ACTS = _object(
+    "turns macro_f1 accuracy acts",
+    turns=_COUNT,
+    macro_f1=_object("value low high", value=_NUMBER, low=_NUMBER, high=_NUMBER),
+    accuracy={**_NUMBER, "description": "of whether a turn recommends"},
+    acts={**_map(_ACT), "description": "act -> F-1, share of turns that do it, share that are said to"},
+)
+_MANAGEMENT = _object(
+    "acts recommends",
+    acts={**_ACTS, "description": "of annotated turns"},
+    recommends={**_ACTS, "description": "of all turns of the test set, by whether they name an item"},
+)
+_ASKED = {"type": "object", "description": "counts and shares by name"}
+
 _REPORT = _object(
     "schema dataset corpus form protocol models_asked aggregate split counts counts_checked limit exclude_mentioned"
     " mentions seed models comparisons published analyses",
@@ -133,6 +148,7 @@ _REPORT = _object(
     counts_checked={"type": "boolean", "description": "the counts were held against the published ones and are equal"},
     comparable={"type": "boolean", "description": "published figures of the protocol may stand beside these"},
     limit={"type": ["integer", "null"], "description": "not null: only the first rows, comparable to nothing"},
+    ranks={"type": "boolean", "description": "false: only acts were predicted"},
     exclude_mentioned={"type": "boolean"},
     selection_split={"const": "valid"},
     seed={"type": "integer"},
@@ -149,6 +165,9 @@ _REPORT = _object(
             },
             settings={"type": "object", "description": "of the run"},
             text={**_REPLIES, "description": "of models that speak, unless left out with --task rank"},
+            management={**_MANAGEMENT, "description": "with --task dialogue-management, of models that predict acts"},
+            llm={**_ASKED, "description": "of models that ask a language model: what its answers were like"},
+            base={"type": "object", "description": "run, model and settings of the model whose candidates are ordered"},
             figures={**_FIGURES, "description": "micro | row | any -> all | new | repeated -> metric -> estimate"},
             units={**_map(_map(_COUNT)), "description": "how many labels or rows each mean is over"},
             distinct_items={**_map(_COUNT), "description": "different items recommended at top1 and top10"},
@@ -179,6 +198,12 @@ _REPORT = _object(
             r50=_SHARE,
         ),
     },
+    management=_object(
+        "source models",
+        source={"type": ["string", "null"], "description": "the dataset whose turns are annotated, where another"},
+        models={**_map(_MANAGEMENT), "description": "what needs no model first"},
+    ),
+    llm={**_ASKED, "description": "the endpoint, its model, requests, tokens, seconds and cost"},
     analyses={**_map(_ANALYSIS), "description": "those of --analyse, by name"},
 )
 

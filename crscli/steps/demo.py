@@ -23,10 +23,11 @@ from crscli.steps.train import train
 from crscli.workspace import Workspace
 
 DATASET = "sample"
-MODELS = ("cooccurrence", "blend", "kbrd", "pecrs-tiny", "unicrs-tiny")
+MODELS = ("cooccurrence", "blend", "kbrd", "pecrs-tiny", "unicrs-tiny", "reficr-tiny")
 SHORTER: dict[str, tuple[str, ...]] = {
     "kbrd": ("generation_epochs=8",),
     "pecrs-tiny": ("epochs=3",),
+    "reficr-tiny": ("first_epochs=2", "epochs=1"),
     "unicrs-tiny": ("fusion_epochs=3", "conversation_epochs=2", "recommendation_epochs=3"),
 }
 """Enough to see them learn, in about three minutes; KBRD's words, which are shown, cost little."""
@@ -55,36 +56,36 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
         progress: told how far a step is.
         say: told what each step did.
     """
-    say(f"1/12  crs fetch-dataset --dataset {DATASET}")
+    say(f"1/13  crs fetch-dataset --dataset {DATASET}")
     fetched = fetch_dataset(workspace_, dataset=DATASET, force=force, progress=progress)
     counts = ", ".join(f"{n:,} {split}" for split, n in fetched.splits.items())
     say(f"     {fetched.status}: {fetched.items:,} films; dialogues: {counts}")
-    say(f"2/12  crs fetch-metadata --dataset {DATASET}")
+    say(f"2/13  crs fetch-metadata --dataset {DATASET}")
     catalogue = fetch_metadata(workspace_, dataset=DATASET, force=force, progress=progress)
     known = ", ".join(f"{name} {count:,}" for name, count in catalogue.coverage.items() if count)
     say(f"     {catalogue.status}: films with {known}")
-    say("3/12  crs link-entities")
+    say("3/13  crs link-entities")
     linked = link_entities(workspace_, dataset=DATASET, force=force, progress=progress)
     found = {kind: sum(split.get(kind, 0) for split in linked.links.values()) for kind in ("item", "person", "genre")}
     say(f"     {linked.status}: {found['item']:,} films, {found['person']:,} people, {found['genre']:,} genres found")
-    say("4/12  crs build-kg")
+    say("4/13  crs build-kg")
     built = build_kg(workspace_, dataset=DATASET, force=force, progress=progress)
     say(f"     {built.status}: {built.statistics['entities']:,} entities, {built.statistics['triples']:,} triples")
     fits: list[tuple[Any, str]] = [(train, "blend"), (train, "kbrd"), (train, "pecrs-tiny")]
-    fits += [(pretrain_fusion, "unicrs-tiny"), (train, "unicrs-tiny")]
+    fits += [(pretrain_fusion, "unicrs-tiny"), (train, "unicrs-tiny"), (train, "reficr-tiny")]
     for num, (step, model) in enumerate(fits, 5):
         sets = SHORTER.get(model, ())
         command = f"crs {step.__name__.replace('_', '-')} --model {model}"
-        say(f"{num}/12  {' '.join([command, *(f'--set {pair}' for pair in sets)])}")
+        say(f"{num}/13  {' '.join([command, *(f'--set {pair}' for pair in sets)])}")
         made = step(workspace_, dataset=DATASET, model=model, sets=sets, force=force, progress=progress)
         say(f"     {made.status}: {_told(made)}")
-    say("10/12  crs index-items --model pecrs-tiny")
+    say("11/13  crs index-items --model pecrs-tiny")
     indexed = index_items(workspace_, dataset=DATASET, model="pecrs-tiny", force=force, progress=progress)
     say(f"     {indexed.status}: {indexed.items:,} films, {indexed.width} wide")
-    say("11/12  crs evaluate " + " ".join(f"--model {m}" for m in MODELS))
+    say("12/13  crs evaluate " + " ".join(f"--model {m}" for m in MODELS))
     evaluated = evaluate(workspace_, dataset=DATASET, models=MODELS, protocol="turns", force=force, progress=progress)
     say(f"     {evaluated.status}: {evaluated.path}")
-    say("12/12  conversations with blend and, in its own words, with kbrd")
+    say("13/13  conversations with blend and, in its own words, with kbrd")
     root = workspace_.root
     commands = [
         f"crs status --workspace {root}",

@@ -7,6 +7,7 @@ from crscli.workspace import KINDS, Workspace
 SMALLER = {
     "layers": 1, "width": 16, "vocabulary": 500, "context_tokens": 48, "turn_tokens": 16, "item_tokens": 8,
     "candidates": 20, "batch_size": 128, "patience": 1, "bias_width": 16, "node_width": 16,
+    "query_tokens": 32, "passage_tokens": 24, "prompt_tokens": 32, "reply_tokens": 16, "random_negatives": 8,
 }  # fmt: skip
 """Settings of the neural models, none of them of blend, with which their training takes seconds."""
 
@@ -29,8 +30,8 @@ def demo_run(tmp_path_factory):
 
 def test_the_demo_goes_through_all_steps_and_says_so(demo_run):
     workspace, _, told = demo_run
-    assert [line.split()[0] for line in told if line[0] != " "] == [f"{n}/12" for n in range(1, 13)]
-    assert sum("written" in line for line in told) == 11
+    assert [line.split()[0] for line in told if line[0] != " "] == [f"{n}/13" for n in range(1, 14)]
+    assert sum("written" in line for line in told) == 12
     assert {a.name.split("/")[1] for a in workspace.artifacts("sample")} == set(KINDS)
 
 
@@ -39,6 +40,7 @@ def test_blend_beats_the_trivial_rows_and_cooccurrence_on_the_sample(demo_run):
     found = {name: m["figures"]["row"]["all"]["recall@10"]["value"] for name, m in models.items()}
     assert list(found) == [
         "copy", "popularity", "copy-popularity", "cooccurrence", "blend", "kbrd", "pecrs-tiny", "unicrs-tiny",
+        "reficr-tiny",
     ]  # fmt: skip
     assert found["blend"] > found["copy-popularity"] + 0.03
     assert found["blend"] == max(found.values())
@@ -62,13 +64,18 @@ def test_the_model_that_speaks_answers_in_its_own_words(demo_run):
     assert [said for said, _ in shown.conversations["kbrd"]] == list(SAID[:2])
     assert all(reply and "[" not in reply for _, reply in shown.conversations["kbrd"])
     models = shown.evaluated.report["models"]
-    assert [name for name, model in models.items() if "text" in model] == ["kbrd", "pecrs-tiny", "unicrs-tiny"]
+    assert [name for name, model in models.items() if "text" in model] == [
+        "kbrd",
+        "pecrs-tiny",
+        "unicrs-tiny",
+        "reficr-tiny",
+    ]
 
 
 def test_a_second_run_is_up_to_date_and_says_the_same(demo_run):
     workspace, shown, _ = demo_run
     again, told = shown_in(workspace)
-    assert sum("up to date" in line for line in told) == 11
+    assert sum("up to date" in line for line in told) == 12
     assert again.conversations == shown.conversations
     assert again.evaluated.report == shown.evaluated.report
     assert any(f"--workspace {workspace.root}" in command for command in again.next_commands)
