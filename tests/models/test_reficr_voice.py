@@ -136,7 +136,8 @@ def test_a_name_inside_tags_is_a_ranked_item_or_becomes_one():
     assert say("Try <item>The Godfather (1972)</item> or <item>Jaws</item>.").item_nums == (4, 2)
     assert say(f"Try [MOVIE_ID], then <item>{names[1]}</item>, <item>{names[1]}</item>").item_nums == (4, 2, 7)
     assert say("Try <item>" * 5).item_nums == (4, 2, 7)
-    assert say("no items <a> here").text == "no items here"
+    assert prompts.spoken(CATALOGUE, "no items <a> here", ranking, recommends=False).text == "no items here"
+    assert say("How about this?").text == f"How about this? {names[0]}"
     assert all(names[0] in say(text).text for text in ("<item>x</item>", "[MOVIE_ID]", "<item>never closed"))
 
 

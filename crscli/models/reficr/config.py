@@ -118,7 +118,7 @@ class ReficrConfig:
     language_weight: float = 1.0
     """Of the loss of answers: ranking, management, response; 0 leaves it out."""
     reads_aloud: bool = False
-    """Whether the dialogue's tokens are learnt too, not the answers' alone. Not in the paper; for random weights."""
+    """Whether the dialogue's newest turns are learnt too, not answers alone. Not in the paper; for random weights."""
     chunk_tokens: int = 0
     """Slots of embedded texts that hold their hidden states at once (GradCache); 0 for all. Changes memory alone."""
     first_epochs: int = 1

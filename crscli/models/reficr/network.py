@@ -367,9 +367,9 @@ def _branched(asked: Sequence[Asked], *, aloud: bool) -> dict[str, Any]:
         counted = [*range(stem)]
         of = [0] * stem
         if aloud:
-            places += [num * width + at - 1 for at in range(1, stem)]
-            expected += row.stem[1:]
-            read += [True] * (stem - 1)
+            places += [num * width + at - 1 for at in range(stem - row.fresh, stem)]
+            expected += row.stem[stem - row.fresh :]
+            read += [True] * row.fresh
         for which, branch in enumerate(row.branches, start=1):
             answer = len(tokens) + len(branch.prompt)
             places += [num * width + answer - 1 + at for at in range(len(branch.answer))]

@@ -84,6 +84,7 @@ def spoken(catalogue: Catalogue, text: str, ranking: Ranking, *, recommends: boo
     """A reply as it was generated -> what a person reads.
 
     A name inside item tags stands for the ranked item of that name, else, like a placeholder, for the next ranked one.
+    Where the reply was to recommend and names nothing, the first item stands at its end.
 
     Args:
         catalogue: of names.
@@ -94,6 +95,8 @@ def spoken(catalogue: Catalogue, text: str, ranking: Ranking, *, recommends: boo
     named = [found[1] for found in _NAMED.finditer(text)]
     template = " ".join(_LEFT_OVER.sub(" ", _NAMED.sub(PLACEHOLDER, text)).split())
     order = [int(n) for n in ranking.item_nums]
+    if recommends and not named and order:
+        named, template = [None], f"{template} {PLACEHOLDER}".strip()
     by_name = {plain_title(catalogue[n].name): n for n in reversed(order)} if any(named) else {}
     meant = [by_name.get(plain_title(name)) if name else None for name in named]
     free = [n for n in order if n not in set(meant)]

@@ -54,11 +54,15 @@ class Sought:
 
 @dataclass(frozen=True)
 class Asked:
-    """A dialogue so far, questions about it, and their answers; the questions do not see each other."""
+    """A dialogue so far, questions about it, and their answers; the questions do not see each other.
+
+    `fresh` tokens at the end of the dialogue are of turns that stood in no dialogue of an earlier row.
+    """
 
     name: str
     stem: tuple[int, ...]
     branches: tuple[Branch, ...]
+    fresh: int = 0
 
     def __len__(self) -> int:
         return len(self.stem) + sum(len(b) for b in self.branches)
@@ -184,7 +188,9 @@ def _joined(layout: Layout, example: Example, name: str, branches: Sequence[Bran
     for branch in branches:
         stem, placed = layout.placed(example.context, branch)
         stems.setdefault(stem, []).append(placed)
-    return [Asked(name, stem, tuple(of_it)) for stem, of_it in stems.items()]
+    # Since the recommender spoke before, two turns were added.
+    fresh = sum(len(layout.transcript.turn(turn)) for turn in example.context.turns[-2:])
+    return [Asked(name, stem, tuple(of_it), min(fresh, len(stem) - 1)) for stem, of_it in stems.items()]
 
 
 def _response(layout: Layout, example: Example) -> Branch:
