@@ -49,7 +49,7 @@ def header(
         "counts_checked": test_set.checked,
         "comparable": _is_comparable(test_set, params),
         "limit": params["limit"],
-        "ranks": params["tasks"] != ["dialogue-management"],
+        "ranks": params.get("tasks") != ["dialogue-management"],
         "exclude_mentioned": params["exclude_mentioned"],
         "selection_split": "valid",
         "seed": seed,

@@ -343,7 +343,7 @@ def test_an_empty_file_is_told(refused, tmp_path):
     ("options", "words", "hint"),
     [
         (["-d", "redail"], "unknown dataset 'redail'", "did you mean redial?"),
-        (["-d", "insipred"], "unknown dataset 'insipred'", "did you mean inspired?"),
+        (["-d", "insipred"], "unknown dataset 'insipred'", "did you mean inspired"),
         (["-d", "zzzz"], "unknown dataset 'zzzz'", "crs datasets lists what there is"),
         (["-d", "inspired", "--form", "unicr"], "unknown form of inspired 'unicr'", "did you mean unicrs"),
         (["-d", "sample", "--form", "pecrs"], "unknown form of sample 'pecrs'", "known: jsonl"),

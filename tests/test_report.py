@@ -83,7 +83,7 @@ def test_replies_are_a_table_of_their_own_and_unknown_figures_a_dash(spoken, bui
 
 def test_what_is_no_finite_number_is_null(built):
     values = {"a": [float("inf"), -float("inf"), float("nan"), 1.5], "b": {"c": (float("inf"), "x", None, True)}}
-    assert report._finite(values) == {"a": [None, None, None, 1.5], "b": {"c": [None, "x", None, True]}}
+    assert report.finite(values) == {"a": [None, None, None, 1.5], "b": {"c": [None, "x", None, True]}}
 
 
 def test_every_table_of_a_report_is_written_in_every_format(spoken):
