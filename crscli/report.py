@@ -207,6 +207,20 @@ def management_notes(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def llm_notes(report: Mapping[str, Any]) -> list[str]:
+    """What was asked of a language model behind an endpoint, what it took, and what its answers were like."""
+    if "llm" not in report:
+        return []
+    used = dict(report["llm"])
+    lines = [f"asked {used.pop('model')} at {used.pop('base_url')}: {_listed(used)}"]
+    return lines + [f"{name}: {_listed(m['llm'])}" for name, m in report["models"].items() if "llm" in m]
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    shown = {k.replace("_", " "): v for k, v in values.items() if v is not None}
+    return ", ".join(f"{k} {f'{v:.3f}' if isinstance(v, float) else f'{v:,}'}" for k, v in shown.items())
+
+
 def _text_cells(figures: Mapping[str, float]) -> list[str]:
     rouge = "/".join(_ratio(figures[f"rouge-{n}"]) for n in ("1", "2", "l"))
     spread = "/".join(_fixed(figures[f"distinct-{n}/response"], 2) for n in (2, 3, 4))
@@ -307,7 +321,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         _markdown_table(*subset_table(report)),
         *([_markdown_table(*spoken), "\n".join(text_notes(report))] if spoken else []),
         *([_markdown_table(*managed), "\n".join(management_notes(report))] if managed else []),
-        _markdown_table(*published_table(report)),
+        "\n".join(llm_notes(report)), _markdown_table(*published_table(report)),
     ]  # fmt: skip
     for name, found in report.get("analyses", {}).items():
         parts += [f"{name}: {found['summary']}", _markdown_table(found["columns"], found["rows"])]

@@ -54,6 +54,28 @@ def _protocol_names(incomplete: str) -> list[str]:
     return [name for name in PROTOCOLS if name.startswith(incomplete)]
 
 
+LlmUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--llm-base-url", help="OpenAI-compatible endpoint of models that ask a language model: https://HOST/v1."
+    ),
+]
+LlmModelOption = Annotated[str | None, typer.Option("--llm-model", envvar="CRS_LLM_MODEL", help="Its model.")]
+LlmKeyOption = Annotated[
+    Path | None,
+    typer.Option("--llm-key-file", help="File with its key, mode 0600; else CRS_LLM_KEY or OPENAI_API_KEY."),
+]
+LlmConcurrencyOption = Annotated[int, typer.Option("--llm-concurrency", min=1, help="Requests at once.")]
+LlmTimeoutOption = Annotated[float, typer.Option("--llm-timeout", min=0.1, help="Seconds for a request.")]
+LlmPriceOption = Annotated[
+    str, typer.Option("--llm-price", help="Dollars a million tokens, read and written: 0.15,0.60; for the report.")
+]
+LlmBatchOutOption = Annotated[
+    Path | None, typer.Option("--llm-batch-out", help="Write the requests to a batch file in place of asking.")
+]
+LlmBatchInOption = Annotated[Path | None, typer.Option("--llm-batch-in", help="Take answers from a batch file.")]
+
+
 @command("evaluate")
 def evaluate(
     run: Run,
@@ -92,6 +114,14 @@ def evaluate(
     analyse: Annotated[
         list[Analysis] | None, typer.Option(help="Further tables and pictures; may be repeated.")
     ] = None,
+    llm_base_url: LlmUrlOption = None,
+    llm_model: LlmModelOption = None,
+    llm_key_file: LlmKeyOption = None,
+    llm_concurrency: LlmConcurrencyOption = 8,
+    llm_timeout: LlmTimeoutOption = 60.0,
+    llm_price: LlmPriceOption = "0,0",
+    llm_batch_out: LlmBatchOutOption = None,
+    llm_batch_in: LlmBatchInOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     force: ForceOption = False,
@@ -112,14 +142,24 @@ def evaluate(
       crs evaluate --model unicrs-tiny --analyse ablation --analyse scarcity
 
       crs evaluate -m reficr-tiny --task dialogue-management
+
+      crs evaluate -m llm-zeroshot -m llm-rerank --llm-base-url http://localhost:8000/v1 --llm-model NAME
     """
     from crscli.steps.evaluate import evaluate as step
 
     names = list(dict.fromkeys(models or []))
+    llm = None
+    if llm_base_url is not None or llm_model is not None:
+        from crscli.steps._llm import chosen
+
+        llm = chosen(
+            llm_base_url, llm_model, key_file=llm_key_file, concurrency=llm_concurrency, timeout_s=llm_timeout,
+            price=llm_price, batch_out=llm_batch_out, batch_in=llm_batch_in,
+        )  # fmt: skip
     made = step(
         run.workspace, dataset=run.dataset(dataset, names[0] if names else None), models=names, protocol=protocol,
         split=split.value, exclude_mentioned=exclude_mentioned, candidates=candidates, limit=limit, run=run_name,
-        formats=[f.value for f in formats or ()], draws=draws, acts=acts, decoding=decoding, oracle=oracle,
+        formats=[f.value for f in formats or ()], draws=draws, acts=acts, llm=llm, decoding=decoding, oracle=oracle,
         tasks=[t.value for t in tasks or (Task.rank, Task.respond)], analyse=[a.value for a in analyse or ()],
         device=device, seed=seed, force=force, dry_run=dry_run, offline=run.offline, progress=run.console.progress,
         say=run.console.say,
@@ -130,6 +170,9 @@ def evaluate(
     if made.status == "dry run":
         _show_caption(run.console, made.report)
         run.console.line(f"dry run: would measure {', '.join(['the trivial baselines', *names])}; write {made.path}")
+        return
+    if made.status == "requests written":
+        run.console.line(f"requests written: {made.path}; answer them, then give the answers with --llm-batch-in FILE")
         return
     _show_report(run.console, made.report)
     run.console.say(f"{made.status}: {made.path}")
@@ -181,6 +224,8 @@ def _show_report(console: Console, report: dict[str, Any], *, short: bool = Fals
         tables.append((*spoken, [] if short else reports.text_notes(report)))
     if managed := reports.management_table(report):
         tables.append((*managed, reports.management_notes(report)))
+    for line in reports.llm_notes(report):
+        console.line(line)
     if not short:
         tables += [(*reports.subset_table(report), []), (*reports.published_table(report), [])]
         compared = reports.comparison_table(report)

@@ -32,6 +32,7 @@ _NEIGHBOURS = "crscli.models.neighbours:SignalModel"
 _PECRS = "crscli.models.pecrs:Pecrs"
 _UNICRS = "crscli.models.unicrs:Unicrs"
 _FUSION = "crscli.models.unicrs:Fusion"
+_LLM = "crscli.models.llm"
 _REFICR = "crscli.models.reficr:Reficr"
 _RECSYS24 = "Yang & Chen, RecSys 2024"
 _KDD22 = "Wang et al., KDD 2022"
@@ -187,7 +188,8 @@ MODELS: dict[str, ModelSpec] = {
             "passage_tokens": 96,
             "prompt_tokens": 128,
             "reply_tokens": 64,
-            "temperature": 0.05,
+            "dropout": 0.1,
+            "temperature": 0.1,
             "negatives": 4,
             "in_batch": True,
             "random_negatives": 64,
@@ -195,7 +197,7 @@ MODELS: dict[str, ModelSpec] = {
             "first_epochs": 4,
             "epochs": 6,
             "batch_size": 32,
-            "learning_rate": 1e-3,
+            "learning_rate": 2e-3,
             "embedding_rate": 0.3,
             "blended": True,
         },
@@ -233,6 +235,16 @@ MODELS: dict[str, ModelSpec] = {
         {"quantise": "nf4", "checkpointing": True, "chunk_tokens": 16384},
         needs_run=True,
         is_neural=True,
+    ),
+    "llm-zeroshot": ModelSpec(
+        f"{_LLM}:LlmZeroShot",
+        "a language model behind an endpoint names titles, which are looked for in the catalogue",
+        "He et al., CIKM 2023",
+    ),
+    "llm-rerank": ModelSpec(
+        f"{_LLM}:LlmRerank",
+        "a language model behind an endpoint orders the candidates of another model (blend)",
+        "after ReFICR, without training",
     ),
 }
 

@@ -19,8 +19,8 @@ from crscli.management import Turns
 from crscli.models import MODELS, model_class
 from crscli.progress import Progress, Say
 from crscli.protocols import TestSet
-from crscli.recommender import Recommender
 from crscli.steps._dataset import DatasetInputs, load_run, reads_links
+from crscli.steps._llm import OpenedLlm
 from crscli.workspace import Artifact, Workspace
 
 TRIVIAL = ("copy", "popularity", "copy-popularity")
@@ -49,10 +49,12 @@ class Measuring:
     head: dict[str, Any]
     data: DatasetInputs
     runs: dict[str, Artifact | None]
+    bases: Mapping[str, tuple[str, Artifact | None]]
     related: Mapping[str, Sequence[Artifact]]
     test_sets: Mapping[bool, TestSet]
     speaking: Speaking | None
     managing: Managing | None
+    llm: OpenedLlm | None
     analyse: Sequence[str]
     device: str
     offline: bool
@@ -80,6 +82,8 @@ class Measuring:
                 speaking=speaking, progress=self.progress,
             )  # fmt: skip
             predictions.append(predicted)
+            if self.llm is not None and hasattr(recommender, "use_llm"):
+                facts[name]["llm"] = recommender.facts()
             if predicted.answers and speaking:
                 facts[name]["text"] = {"decoding": str(speaking.decoding), **text_figures(predicted.answers)}
             if name not in TRIVIAL:
@@ -93,12 +97,22 @@ class Measuring:
         named = [p for p in predictions if p.model in asked or (asked and p.model == TRIVIAL[-1])]
         compared = evaluation.compare(named, aggregation=test_set.protocol.aggregate, seed=seed)
         made = report.build(head, figures, compared, facts) | {"analyses": analyses.draw(directory)}
+        made |= {"llm": self.llm.describe()} if self.llm else {}
         made |= {"management": self._trivially_managed(facts)} if self.managing else {}
         if reasons:
             pq.write_table(pa.Table.from_pylist(reasons), directory / "acts.parquet", compression="zstd")
         _save_predictions(directory / "predictions.parquet", predictions, self.data.catalogue)
         _save_replies(directory / "replies.parquet", predictions)
         return made
+
+    def ask(self) -> None:
+        """Put every question to the endpoint and measure nothing: for requests that are written to a file."""
+        for name, artifact in self.runs.items():
+            recommender, _ = self._recommender(name, artifact)
+            if hasattr(recommender, "use_llm"):
+                rows = self.test_sets[reads_links(artifact)]
+                excluded = self.head["exclude_mentioned"]
+                evaluation.predict(name, recommender, rows, exclude_mentioned=excluded, progress=self.progress)
 
     def _managed(self, name: str, recommender: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Figures of a model's acts, and the acts themselves."""
@@ -140,8 +154,18 @@ class Measuring:
             )  # fmt: skip
         return comparisons.Measured(compared_settings(artifact), artifact.provenance()["seeds"]["seed"], known.ranks)
 
-    def _recommender(self, name: str, artifact: Artifact | None) -> tuple[Recommender, dict[str, Any]]:
-        """Load a run, or fit a count-based model for this split."""
+    def _recommender(self, name: str, artifact: Artifact | None) -> tuple[Any, dict[str, Any]]:
+        """Load a run, or fit a count-based model for this split; give it what it asks: an endpoint, another model."""
+        recommender, facts = self._own(name, artifact)
+        if self.llm is not None and hasattr(recommender, "use_llm"):
+            recommender.use_llm(self.llm.llm)
+        if hasattr(recommender, "use_base"):
+            other, facts["base"] = self._own(*self.bases[name])
+            recommender.use_base(other)
+        return recommender, facts
+
+    def _own(self, name: str, artifact: Artifact | None) -> tuple[Any, dict[str, Any]]:
+        """A run, or a count-based model that is fitted now."""
         data, split, seed = self.data, self.head["split"], self.head["seed"]
         if artifact is not None:
             recommender, record = load_run(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from crscli.steps._dataset import (
     refuse_stale_run,
     write_json,
 )
+from crscli.steps._llm import LlmChoice, OpenedLlm, refuse_without_llm
 from crscli.steps._measuring import TRIVIAL, Managing, Measuring, compared_settings
 from crscli.workspace import Artifact, Recipe, Workspace
 
@@ -62,6 +64,7 @@ def evaluate(
     draws: int = DRAWS,
     tasks: Sequence[str] = USUAL_TASKS,
     acts: str | None = None,
+    llm: LlmChoice | None = None,
     decoding: str = "greedy",
     oracle: bool = False,
     analyse: Sequence[str] = (),
@@ -90,6 +93,7 @@ def evaluate(
         tasks: "rank", and "respond" for the models that speak: replies to every turn, and what can be said of them;
             "dialogue-management" for those that predict what a turn does.
         acts: the dataset of the workspace whose turns say what they do; iard by default, where it is there.
+        llm: the endpoint of models that ask a language model.
         decoding: how replies are made (crscli.decoding).
         oracle: reply a second time with the real response's decision whether to recommend.
         analyse: names in ANALYSES: further tables and pictures.
@@ -105,6 +109,8 @@ def evaluate(
     how = Decoding.parse(decoding)
     names = list(dict.fromkeys([*TRIVIAL, *models]))
     runs = {name: _run_of(workspace_, dataset, name) for name in names}
+    refuse_without_llm(names, [_class_of(*pair) for pair in runs.items()], llm)
+    bases = _bases(workspace_, dataset, runs)
     data = read_dataset(workspace_, dataset)
     chosen = protocol_for(protocol, data.corpus, data.form)
     listed = read_candidates(candidates, data.catalogue) if candidates else None
@@ -142,12 +148,14 @@ def evaluate(
         "decoding": str(how),
         "oracle": oracle,
         "analyse": sorted(set(analyse)),
+        **({"llm": llm.describe()} if llm else {}),
         **({"acts": managing.source.dataset} if managing and managing.source else {}),
     }
     indexes = [workspace_.artifact(dataset, "index", str(a.run)) for a in runs.values() if a]
     others = [a for listed in related.values() for a in listed]
     used = [a for a in (*runs.values(), *others, graph, *(i for i in indexes if i.exists())) if a]
     used += [managing.source] if managing and managing.source else []
+    used += [base for _, base in bases.values() if base]
     inputs = told.inputs | {a.name: a.digest for a in used}
     recipe = Recipe("evaluate", STEP_FORMAT, params, inputs, {"seed": seed})
     artifact = workspace_.artifact(dataset, "reports", run or _report_name(params, models))
@@ -159,16 +167,20 @@ def evaluate(
         return Evaluated(saved, artifact.path, "up to date")
     speaking = Speaking(how, oracle) if "respond" in tasks else None
     test_sets = {False: test_set, True: test_set if told is data else rows_of(told)}
-    measuring = Measuring(
-        workspace_, head, data, runs, related, test_sets, speaking, managing, sorted(set(analyse)), device, offline,
-        progress, say,
-    )  # fmt: skip
-    with workspace.write(artifact, recipe) as directory:
-        made = measuring.run(directory)
-        write_json(directory / "metrics.json", made)
-        for name in formats:
-            file, render = report.FORMATS[name]
-            (directory / file).write_text(render(made), encoding="utf-8")
+    with OpenedLlm(llm, workspace_, dataset, offline, progress, say) if llm else nullcontext() as opened:
+        measuring = Measuring(
+            workspace_, head, data, runs, bases, related, test_sets, speaking, managing, opened, sorted(set(analyse)),
+            device, offline, progress, say,
+        )  # fmt: skip
+        if opened and opened.collects:
+            measuring.ask()
+            return Evaluated(head, opened.write_batch(), "requests written")
+        with workspace.write(artifact, recipe) as directory:
+            made = measuring.run(directory)
+            write_json(directory / "metrics.json", made)
+            for name in formats:
+                file, render = report.FORMATS[name]
+                (directory / file).write_text(render(made), encoding="utf-8")
     return Evaluated(made, artifact.path)
 
 
@@ -265,6 +277,27 @@ def _related(
                 f"train some, as crs train --model unicrs-tiny --set {setting} --run NAME",
             )
     return related
+
+
+def _bases(
+    workspace_: Workspace, dataset: str, runs: Mapping[str, Artifact | None]
+) -> dict[str, tuple[str, Artifact | None]]:
+    """The model whose candidates another one orders: its name, and its run, where it has one.
+
+    Raises:
+        ArtifactMissing: it was not trained.
+        UsageError: it needs candidates of another model itself.
+    """
+    bases = {}
+    for name, artifact in runs.items():
+        if getattr(_class_of(name, artifact), "needs_base", False):
+            settings = artifact.provenance()["params"]["settings"] if artifact else _settings({name: None})[name]
+            base = settings["base"]
+            found = _run_of(workspace_, dataset, base)
+            if hasattr(_class_of(base, found), "use_base"):
+                raise UsageError(f"{base} orders candidates of another model itself", "name one that finds items")
+            bases[name] = base, found
+    return bases
 
 
 def _class_of(name: str, artifact: Artifact | None) -> Any:
