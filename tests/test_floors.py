@@ -79,9 +79,13 @@ DOORS = {
     "matplotlib": {"kg.picture", "figures"},
     "transformers": {
         f"backbone.{name}"
-        for name in ("__init__", "adapters", "cache", "checks", "loading", "messages", "shapes", "tokens")
+        for name in (
+            "__init__", "adapters", "cache", "checks", "continuation", "loading", "messages", "quantised", "shapes",
+            "tokens",
+        )
     },
     "peft": {"backbone.adapters"},
+    "bitsandbytes": {"backbone.quantised"},
     "torch_geometric": {"graph_encoder.relational"},
     "tokenizers": {"backbone.tokens"},
     "huggingface_hub": {"backbone.loading"},
@@ -227,7 +231,7 @@ def test_imports_inside_functions_only_in_cli(name):
         for inner in ast.walk(node)
         if isinstance(inner, ast.Import | ast.ImportFrom)
     ]
-    extras = {"index": ["import faiss"], "llm.client": ["import openai"]}
+    extras = {"index": ["import faiss"], "llm.client": ["import openai"], "backbone.quantised": ["import bitsandbytes"]}
     assert name in COMMANDS or [text for _, text in inside] == extras.get(name, []), inside
 
 

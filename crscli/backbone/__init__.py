@@ -22,8 +22,8 @@ from transformers.cache_utils import Cache
 
 from crscli.backbone.adapters import Adapter, adapt
 from crscli.backbone.attention import Prefix, counted_positions, right_padded, seen_tokens
-from crscli.backbone.cache import RoomyLayer
-from crscli.backbone.checks import check_reading
+from crscli.backbone.checks import check_both_ways, check_reading
+from crscli.backbone.continuation import Continuation
 from crscli.backbone.devices import pick_device, precision
 from crscli.backbone.loading import load_model
 from crscli.backbone.shapes import Shape, is_random
@@ -79,6 +79,8 @@ class Backbone(nn.Module):
         positions: int = 0,
         encoder: bool = False,
         dropout: float | None = None,
+        quantise: str = "",
+        checkpointing: bool = False,
         offline: bool = False,
         seed: int = 0,
     ) -> Self:
@@ -96,6 +98,8 @@ class Backbone(nn.Module):
             positions: how many the longest sequence needs.
             encoder: load an encoder (bidirectional) instead of a decoder.
             dropout: everywhere in the model while training; the model's own by default.
+            quantise: "nf4" holds the frozen linear layers in 4 bits, double quantised; the head stays as it is.
+            checkpointing: compute hidden states inside the layers again in the backward pass; less memory.
             offline: look for hub ids in the local cache alone.
             seed: of random weights.
 
@@ -114,6 +118,7 @@ class Backbone(nn.Module):
                 tokenizer=tokenizer,
                 encoder=encoder,
                 dropout=dropout,
+                quantise=quantise,
                 offline=offline,
             )
         backbone = cls(lm, tok, name, specials=specials, revision=revision)
@@ -125,6 +130,8 @@ class Backbone(nn.Module):
         backbone.check()
         with _seeded(seed + 1):
             adapt(lm, adapter or Adapter())
+        if checkpointing:
+            lm.gradient_checkpointing_enable({"use_reentrant": False})
         return backbone
 
     def check(self) -> None:
@@ -137,6 +144,19 @@ class Backbone(nn.Module):
         self.eval()
         try:
             check_reading(self)
+        finally:
+            self.train(was_training)
+
+    def check_both_ways(self) -> None:
+        """Find out whether `read_both_ways` does so, before anything is trained on it.
+
+        Raises:
+            ConfigError: it does not; the message says in what.
+        """
+        was_training = self.training
+        self.eval()
+        try:
+            check_both_ways(self)
         finally:
             self.train(was_training)
 
@@ -230,7 +250,7 @@ class Backbone(nn.Module):
         self.to(device)
         if self.device.type == "cuda":
             for parameter in self.lm.parameters():
-                if not parameter.requires_grad:
+                if not parameter.requires_grad and parameter.is_floating_point():
                     parameter.data = parameter.data.to(torch.bfloat16)
         return self
 
@@ -330,6 +350,13 @@ class Backbone(nn.Module):
             real, lengths = torch.cat([prefix.mask, real], dim=1), prefix.lengths + lengths
         return hidden, Prefix([(layer.keys, layer.values) for layer in cache.layers], real, lengths)
 
+    def read_both_ways(self, embeds: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states (B, T, D) of vectors (B, T, D) that all see each other, as far as `mask` (B, T) is real.
+
+        Source: GritLM's embedding mode, by an explicit mask instead of a changed library file.
+        """
+        return self.encode(embeds, mask=mask, visible=torch.ones_like(mask[:1]))[0]
+
     def _read(self, embeds: Tensor, seen: Tensor | None, positions: Tensor | None, cache: Cache | None) -> Tensor:
         """Hidden states (B, T, D) of vectors that attend to `seen` (B, T or 1, P + T); the cache grows by them."""
         arguments: dict[str, Any] = {}
@@ -365,48 +392,17 @@ class Backbone(nn.Module):
         return Continuation(self, prefix)
 
 
-class Continuation:
-    """Rows that are being continued token by token: the state that `generation.decode` advances."""
-
-    def __init__(self, backbone: Backbone, prefix: Prefix) -> None:
-        self._backbone = backbone
-        self._layers = [RoomyLayer(keys, values) for keys, values in prefix.layers]
-        self._cache = Cache(list(self._layers))
-        self._mask = prefix.mask
-        self._lengths = prefix.lengths
-        # Rows that continue the same one, as beams do, hold the same prefix: what is reordered is what follows it.
-        self._origins = torch.arange(len(prefix.mask), device=prefix.mask.device)
-        self._shared = prefix.mask.shape[1]
-        self._logits = torch.empty(0)
-
-    def advance(self, token_ids: Tensor) -> Tensor:
-        """Append a token to each row: (R,) -> logits of the next (R, V + S), which the next call may overwrite."""
-        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
-        embeds = self._backbone.embed(token_ids[:, None])
-        hidden = self._backbone._read(embeds, self._mask[:, None], self._lengths[:, None], self._cache)
-        self._lengths = self._lengths + 1
-        if hidden.device.type != "cpu" or torch.is_grad_enabled():
-            return self._backbone.logits(hidden[:, -1])
-        if len(self._logits) < len(hidden):
-            self._logits = torch.empty(len(hidden), self._backbone.vocabulary + len(self._backbone.specials))
-        return self._backbone.logits(hidden[:, -1], self._logits[: len(hidden)])
-
-    def select(self, rows: Tensor) -> None:
-        """Keep, repeat or reorder rows."""
-        origins = self._origins[rows]
-        start = self._shared if torch.equal(origins, self._origins) else 0
-        for layer in self._layers:
-            layer.select(rows, start)
-        self._mask, self._lengths, self._origins = self._mask[rows], self._lengths[rows], origins
-
-
 def _fingerprint(lm: nn.Module) -> str:
-    """A digest of names, shapes and samples of all weights: other weights have another one."""
+    """A digest of names, shapes and samples of all weights: other weights have another one.
+
+    Weights in 4 bits count by name and shape: how they are rounded is up to the device.
+    """
     digest = hashlib.sha256()
     with torch.no_grad():
         for name, parameter in lm.named_parameters():
             flat = parameter.detach().reshape(-1)
-            sample = flat[:: max(1, len(flat) // 64)][:64].float().cpu().numpy()
+            seen = flat[:: max(1, len(flat) // 64)][:64] if parameter.is_floating_point() else flat[:0]
+            sample = seen.float().cpu().numpy()
             digest.update(json.dumps([name, list(parameter.shape)]).encode() + sample.tobytes())
     return digest.hexdigest()
 

@@ -39,6 +39,7 @@ class Reader(Protocol):
         *,
         mask: Tensor | None = None,
         prefix: Prefix | None = None,
+        visible: Tensor | None = None,
         positions: Tensor | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, Prefix | None]:
@@ -68,6 +69,41 @@ def check_reading(reader: Reader) -> None:
         for what, one, other in _readings(reader, tokens, plain):
             if _differ(one, other):
                 raise ConfigError(f"{fault}: {what}", hint)
+
+
+@torch.no_grad()
+def check_both_ways(reader: Reader) -> None:
+    """Raise a ConfigError where a reader, asked to let every token see all others, does not.
+
+    The first token must heed the last; padding on either side and other rows of a batch must change nothing; and the
+    same weights must still not see what comes later when they are not asked to.
+    """
+    fault = f"backbone {reader.name} cannot read both ways"
+    hint = "take a decoder of the Llama, Mistral, Qwen, Gemma, GPT-2 or GPT-NeoX families"
+    tokens = (torch.arange(8, device=reader.device) * 5 + 2) % reader.vocabulary
+    other = torch.cat([tokens[:7], tokens[3:4]])
+
+    def read(rows: Tensor, mask: Tensor) -> Tensor:
+        return reader.encode(reader.embed(rows), mask=mask, visible=torch.ones_like(mask[:1]))[0]
+
+    def real(*sides: int) -> Tensor:
+        return torch.arange(11, device=reader.device).ge(sides[0]) & torch.arange(11, device=reader.device).lt(sides[1])
+
+    with retold(fault, hint):  # another family's forward may raise anything
+        whole = torch.ones(2, 8, dtype=torch.bool, device=reader.device)
+        one, changed = read(torch.stack([tokens, other]), whole)
+        if not _differ(one[:1], changed[:1]):
+            raise ConfigError(f"{fault}: its first token does not heed the last", hint)
+        pad = tokens[:3]
+        left = read(torch.cat([pad, tokens])[None], real(3, 11)[None])[0, 3:]
+        right = read(torch.cat([tokens, pad])[None], real(0, 8)[None])[0, :8]
+        alone = read(tokens[None], whole[:1])[0]
+        for what, found in (("padding", left), ("padding", right), ("the batch", alone)):
+            if _differ(one, found):
+                raise ConfigError(f"{fault}: {what} changes its result", hint)
+        forwards, _ = reader.encode(reader.embed(torch.stack([tokens, other])), mask=whole)
+        if _differ(forwards[0, :7], forwards[1, :7]):
+            raise ConfigError(f"{fault} and forwards: asked to read forwards, it sees later tokens", hint)
 
 
 def _sees_later(reader: Reader, tokens: Tensor, plain: Tensor) -> bool:

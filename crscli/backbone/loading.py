@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from crscli.backbone.messages import first_line, quiet, retold
+from crscli.backbone.quantised import quantisation, quantise_layers
 from crscli.backbone.shapes import Shape, is_random, random_config
 from crscli.backbone.tokens import require_rows, saved_tokenizer, train_tokenizer
 from crscli.errors import ConfigError, SourceError, UsageError
@@ -36,6 +37,7 @@ def load_model(
     tokenizer: Path | None,
     encoder: bool,
     dropout: float | None,
+    quantise: str,
     offline: bool,
 ) -> Loaded:
     """What a name of a backbone stands for; random weights are drawn from torch's random numbers.
@@ -45,9 +47,11 @@ def load_model(
     with quiet():
         if is_random(name):
             loaded = _new(name, shape, corpus, tokenizer, encoder)
+            if quantise:
+                quantise_layers(loaded.lm, name)
         else:
             folder, revision = _folder(name, offline)
-            loaded = _saved(name, folder, encoder)._replace(revision=revision)
+            loaded = _saved(name, folder, encoder, quantise)._replace(revision=revision)
     lm = loaded.lm
     require_rows(loaded.tokenizer, len(lm.get_input_embeddings().weight), name)
     if getattr(lm, "pooler", None) is not None:
@@ -97,7 +101,7 @@ def _download(hub_id: str, revision: str | None, offline: bool) -> Path:
     return Path(copy)
 
 
-def _saved(name: str, folder: Path, encoder: bool) -> Loaded:
+def _saved(name: str, folder: Path, encoder: bool, quantise: str) -> Loaded:
     """The model that was saved in a folder."""
     if not any((folder / f).exists() for f in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt")):
         raise ConfigError(f"{folder} holds no tokenizer", "copy tokenizer.json (or vocab.json and merges.txt) there")
@@ -108,6 +112,7 @@ def _saved(name: str, folder: Path, encoder: bool) -> Loaded:
             f'copy model.safetensors there; weights that are a .bin alone are converted by: python -c "{convert}"',
         )
     kind = "an encoder" if encoder else "a causal language model"
+    in_bits: dict[str, Any] = {"quantization_config": quantisation()} if quantise else {}
     loader: Any = AutoModel if encoder else AutoModelForCausalLM
     with retold(
         f"{name} cannot be loaded as {kind}",
@@ -126,6 +131,7 @@ def _saved(name: str, folder: Path, encoder: bool) -> Loaded:
             use_safetensors=True,
             output_loading_info=True,
             trust_remote_code=False,
+            **in_bits,
         )
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:

@@ -127,9 +127,12 @@ class Reficr:
             tokenizer=tokenizer,
             positions=longest,
             dropout=config.dropout,
+            quantise=config.quantise,
+            checkpointing=config.checkpointing,
             offline=offline,
             seed=seed,
         )  # fmt: skip
+        backbone.check_both_ways()
         layout = Layout(backbone, catalogue, config)
         store = stored(catalogue, train) if config.conversations != "none" else []
         layout.transcript.remember(turn for c in store for turn in c.turns)

@@ -170,7 +170,7 @@ class ReficrNetwork(nn.Module):
         real = places < spans[:, 1:]
         own = real & (places >= spans[:, :1])
         embeds = self.backbone.embed(ids)
-        hidden = self.backbone.encode(embeds, mask=real, visible=torch.ones_like(real[:1]))[0].float()
+        hidden = self.backbone.read_both_ways(embeds, real).float()
         share = own.float() / own.sum(1, keepdim=True).clamp(min=1)
         made = torch.einsum("xt,xtd->xd", share, hidden)
         if self.config.lexical:
