@@ -24,13 +24,13 @@ from crscli.backbone.adapters import Adapter, adapt
 from crscli.backbone.attention import Prefix, counted_positions, right_padded, seen_tokens
 from crscli.backbone.checks import check_both_ways, check_reading
 from crscli.backbone.continuation import Continuation
-from crscli.backbone.devices import pick_device, precision
+from crscli.backbone.devices import free_bytes, pick_device, precision
 from crscli.backbone.loading import load_model
 from crscli.backbone.shapes import Shape, is_random
 from crscli.backbone.tokens import unspoken_tokens
 from crscli.errors import ArtifactMissing, ConfigError
 
-__all__ = ["Adapter", "Backbone", "Continuation", "Prefix", "Shape", "is_random", "pick_device"]
+__all__ = ["Adapter", "Backbone", "Continuation", "Prefix", "Shape", "free_bytes", "is_random", "pick_device"]
 
 
 class Backbone(nn.Module):
@@ -131,7 +131,8 @@ class Backbone(nn.Module):
         with _seeded(seed + 1):
             adapt(lm, adapter or Adapter())
         if checkpointing:
-            lm.gradient_checkpointing_enable({"use_reentrant": False})
+            enable = getattr(lm, "activation_checkpointing_enable", None) or lm.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
         return backbone
 
     def check(self) -> None:

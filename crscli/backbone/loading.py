@@ -14,11 +14,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from crscli.backbone.devices import free_bytes
 from crscli.backbone.messages import first_line, quiet, retold
-from crscli.backbone.quantised import quantisation, quantise_layers
+from crscli.backbone.quantised import keep_learning, quantisation, quantise_layers
 from crscli.backbone.shapes import Shape, is_random, random_config
 from crscli.backbone.tokens import require_rows, saved_tokenizer, train_tokenizer
-from crscli.errors import ConfigError, SourceError, UsageError
+from crscli.errors import ConfigError, MachineError, SourceError, UsageError
 
 
 class Loaded(NamedTuple):
@@ -53,6 +54,8 @@ def load_model(
             folder, revision = _folder(name, offline)
             loaded = _saved(name, folder, encoder, quantise)._replace(revision=revision)
     lm = loaded.lm
+    if quantise:
+        keep_learning(lm)
     require_rows(loaded.tokenizer, len(lm.get_input_embeddings().weight), name)
     if getattr(lm, "pooler", None) is not None:
         lm.pooler = None  # an encoder's; nothing here uses it, and many checkpoints lack it
@@ -164,7 +167,23 @@ def _new(name: str, shape: Shape, corpus: Iterable[str], saved: Path | None, enc
     _require_kind(config, name, encoder)
     tokenizer = saved_tokenizer(saved) if saved else train_tokenizer(corpus, config.vocab_size)
     loader: Any = AutoModel if encoder else AutoModelForCausalLM
+    _require_room(loader, config, name)
     return Loaded(loader.from_config(config, attn_implementation="sdpa", dtype=torch.float32), tokenizer)
+
+
+def _require_room(loader: Any, config: Any, name: str) -> None:
+    """Refuse a model that this machine could only begin to build.
+
+    Raises:
+        MachineError: its weights are larger than what is free.
+    """
+    with torch.device("meta"):
+        need = 4 * sum(p.numel() for p in loader.from_config(config).parameters())
+    if 0 < (free := free_bytes("cpu")) < need:
+        raise MachineError(
+            f"the weights of backbone {name} take {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free",
+            "take a smaller backbone, or a machine with more memory",
+        )
 
 
 # ---- what is changed in both --------------------------------------------------------------------------------------

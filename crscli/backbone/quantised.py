@@ -55,6 +55,13 @@ def quantise_layers(lm: Any, name: str) -> None:
         )
 
 
+def keep_learning(lm: Any) -> None:
+    """Let gradients pass: read once without training, a layer on a CPU would be packed for ever into a form without."""
+    for module in lm.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def _compute_type() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_available() else torch.float32
 

@@ -12,7 +12,10 @@ from crscli.errors import UsageError
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a backbone that is built with random weights; `tied`: its vocabulary head may be its token embeddings."""
+    """Size of a backbone that is built with random weights; `tied`: its vocabulary head may be its token embeddings.
+
+    `family` of transformers; `key_heads` and `inner` (the width inside a layer) where they are not the family's usual.
+    """
 
     layers: int = 2
     width: int = 64
@@ -20,17 +23,24 @@ class Shape:
     vocabulary: int = 8192
     positions: int = 1024
     tied: bool = True
+    family: str = "gpt2"
+    key_heads: int = 0
+    inner: int = 0
 
 
 _SMALL, _MEDIUM = Shape(12, 768, 12, 50_257), Shape(24, 1024, 16, 50_257)
+_MISTRAL = Shape(32, 4096, 32, 32_000, tied=False, family="mistral", key_heads=8, inner=14_336)
 KNOWN = {
     "gpt2": _SMALL,
     "gpt2-medium": _MEDIUM,
     "microsoft/DialoGPT-small": _SMALL,
     "microsoft/DialoGPT-medium": _MEDIUM,
-    "roberta-base": Shape(12, 768, 12, 50_265),
+    "roberta-base": Shape(12, 768, 12, 50_265, family="roberta"),
+    "Qwen/Qwen2.5-0.5B": Shape(24, 896, 14, 151_936, family="qwen2", key_heads=2, inner=4864),
+    "mistralai/Mistral-7B-v0.1": _MISTRAL,
+    "GritLM/GritLM-7B": _MISTRAL,
 }
-"""Models that `random:NAME` can build without a download; decoders are of GPT-2's type."""
+"""Models that `random:NAME` can build without a download."""
 _TINY = ("gpt2", "llama", "mistral", "qwen2", "bert", "roberta")
 
 
@@ -58,8 +68,9 @@ def random_config(name: str, shape: Shape, *, encoder: bool) -> Any:
             raise UsageError(f"backbone tiny:{which} is not known", f"known: {', '.join(f'tiny:{t}' for t in _TINY)}")
         config = _config(which, shape)
     elif which in KNOWN:
-        sizes = replace(KNOWN[which], positions=shape.positions, tied=shape.tied)
-        config = _config("roberta" if which.startswith("roberta") else "gpt2", sizes)
+        known = KNOWN[which]
+        config = _config(known.family, replace(known, positions=shape.positions))
+        config.tie_word_embeddings = known.tied and shape.tied
     elif Path(which).expanduser().is_dir():
         with retold(f"{which} holds no shape", "it needs a config.json"):
             config = AutoConfig.from_pretrained(str(Path(which).expanduser()), trust_remote_code=False)
@@ -83,9 +94,9 @@ def _config(model_type: str, shape: Shape) -> Any:
     if not shape.tied:
         sizes |= {"tie_word_embeddings": False}
     if model_type != "gpt2":
-        sizes |= {"intermediate_size": 4 * shape.width}
+        sizes |= {"intermediate_size": shape.inner or 4 * shape.width}
     if model_type in ("llama", "mistral", "qwen2"):
-        sizes |= {"num_key_value_heads": max(1, shape.heads // 2)}
+        sizes |= {"num_key_value_heads": shape.key_heads or max(1, shape.heads // 2)}
     if model_type == "roberta":
         sizes |= {"type_vocab_size": 1}
     return AutoConfig.for_model(model_type, **sizes)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from crscli import workspace
-from crscli.backbone import is_random, pick_device
+from crscli.backbone import free_bytes, is_random, pick_device
 from crscli.errors import MachineError, UsageError
 from crscli.figures import curves
 from crscli.index import ItemIndex
@@ -43,7 +43,7 @@ def plan(work: Work, machine: Machine, say: Say) -> dict[str, Any]:
     device = pick_device(machine.device)
     model = _shaped(work, machine)
     model.on(device)
-    free = _free_bytes(device)
+    free = free_bytes(device)
     stages = {}
     for name, network, points, schedule in model.stages(work.fit_data.train, work.seed):
         say(f"{name}: {what_it_takes(network, points, schedule)}")
@@ -99,15 +99,6 @@ def _probed(
         "seconds_per_step": round(seconds, 3),
         "hours": seconds * steps / 3600,
     }
-
-
-def _free_bytes(device: str) -> int:
-    """Memory that is free on a device; 0 if unknown."""
-    if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(device)[0])
-    meminfo = Path("/proc/meminfo")
-    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
 
 
 def peak_bytes(device: str) -> int:
