@@ -256,7 +256,7 @@ def _candidates_table(found: Mapping[str, Any]) -> tuple[list[str], Rows]:
 
 def _conversations(run: Analyses, predicted: Predictions, recommender: Any, *_: Any) -> dict[int, tuple[float, float]]:
     """(found, by chance) among the first k; chance is the hypergeometric one of k conversations drawn at random."""
-    vocabulary, stored = recommender.catalogue.vocabulary, [set(t) for t in recommender.store.targets]
+    vocabulary, stored = recommender.catalogue.vocabulary, [set(t) for t in recommender.stored_targets]
     rows = [(row, set(vocabulary.nums(row.labels).tolist())) for row in run.test_set.rows]
     rows = [(row, labels) for row, labels in rows if labels]
     near = recommender.similar([row.context for row, _ in rows], max(_NEIGHBOURS))

@@ -45,6 +45,7 @@ SAME_FLOOR = {
     ("answers", "recommender"),
     ("evaluation", "answers"),
     ("evaluation", "recommender"),
+    ("labels", "titles"),
     ("kg", "catalogue"),
     ("kg", "kg"),
     ("kg", "dialogue"),
@@ -80,7 +81,15 @@ DOORS = {
     "transformers": {
         f"backbone.{name}"
         for name in (
-            "__init__", "adapters", "cache", "checks", "continuation", "loading", "messages", "quantised", "shapes",
+            "__init__",
+            "adapters",
+            "cache",
+            "checks",
+            "continuation",
+            "loading",
+            "messages",
+            "quantised",
+            "shapes",
             "tokens",
         )
     },

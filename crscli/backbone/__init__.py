@@ -5,12 +5,10 @@ left, right and no padding agree and a row never depends on its batch mates. Kno
 training.
 """
 
-import contextlib
 import hashlib
 import inspect
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,12 +20,13 @@ from transformers.cache_utils import Cache
 
 from crscli.backbone.adapters import Adapter, adapt
 from crscli.backbone.attention import Prefix, counted_positions, right_padded, seen_tokens
-from crscli.backbone.checks import check_both_ways, check_reading
+from crscli.backbone.checks import at_rest, check_both_ways, check_reading
 from crscli.backbone.continuation import Continuation
 from crscli.backbone.devices import free_bytes, pick_device, precision
-from crscli.backbone.loading import load_model
+from crscli.backbone.loading import load_model, seeded
+from crscli.backbone.quantised import require_quantisable, settle
 from crscli.backbone.shapes import Shape, is_random
-from crscli.backbone.tokens import unspoken_tokens
+from crscli.backbone.tokens import ids_of, text_of, unspoken_tokens
 from crscli.errors import ArtifactMissing, ConfigError
 
 __all__ = ["Adapter", "Backbone", "Continuation", "Prefix", "Shape", "free_bytes", "is_random", "pick_device"]
@@ -49,6 +48,7 @@ class Backbone(nn.Module):
         self.revision = revision
         self.specials = tuple(specials)
         self.is_decoder = lm.get_output_embeddings() is not None
+        self.checkpointing = False
         table = lm.get_input_embeddings().weight
         self.vocabulary, self.width = table.shape
         # RoBERTa counts positions from its padding index on.
@@ -99,7 +99,8 @@ class Backbone(nn.Module):
             encoder: load an encoder (bidirectional) instead of a decoder.
             dropout: everywhere in the model while training; the model's own by default.
             quantise: "nf4" holds the frozen linear layers in 4 bits, double quantised; the head stays as it is.
-            checkpointing: compute hidden states inside the layers again in the backward pass; less memory.
+            checkpointing: compute hidden states inside the layers again in the backward pass, which takes less memory;
+                while training no keys and values can be kept then.
             offline: look for hub ids in the local cache alone.
             seed: of random weights.
 
@@ -107,10 +108,13 @@ class Backbone(nn.Module):
             SourceError: the hub cannot be reached.
             ConfigError: the folder lacks a tokenizer or weights, or the model is of the wrong kind, has too few
                 positions or rows, or fails `check`.
-            UsageError: an unknown name, or LoRA targets that are no linear layers of the model.
+            UsageError: an unknown name, LoRA targets that are no linear layers, or what cannot be held in 4 bits.
+            MachineError: random weights are larger than the memory that is free.
             ArtifactMissing: the saved tokenizer cannot be read.
         """
-        with _seeded(seed):
+        adapter = adapter or Adapter()
+        require_quantisable(quantise, adapter.tune)
+        with seeded(seed):
             lm, tok, revision = load_model(
                 name,
                 shape=shape or Shape(),
@@ -128,9 +132,10 @@ class Backbone(nn.Module):
                 "lower context_tokens and turn_tokens, or take a backbone with more positions",
             )
         backbone.check()
-        with _seeded(seed + 1):
-            adapt(lm, adapter or Adapter())
+        with seeded(seed + 1):
+            adapt(lm, adapter)
         if checkpointing:
+            backbone.checkpointing = True
             enable = getattr(lm, "activation_checkpointing_enable", None) or lm.gradient_checkpointing_enable
             enable({"use_reentrant": False})
         return backbone
@@ -141,12 +146,8 @@ class Backbone(nn.Module):
         Raises:
             ConfigError: there is one; the message says which.
         """
-        was_training = self.training
-        self.eval()
-        try:
+        with at_rest(self):
             check_reading(self)
-        finally:
-            self.train(was_training)
 
     def check_both_ways(self) -> None:
         """Find out whether `read_both_ways` does so, before anything is trained on it.
@@ -154,12 +155,8 @@ class Backbone(nn.Module):
         Raises:
             ConfigError: it does not; the message says in what.
         """
-        was_training = self.training
-        self.eval()
-        try:
+        with at_rest(self):
             check_both_ways(self)
-        finally:
-            self.train(was_training)
 
     @torch.no_grad()
     def put_embeddings(self, table: Tensor) -> None:
@@ -207,22 +204,11 @@ class Backbone(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without begin and end tokens; a text that spells a token of the model stays text."""
-        if not texts:
-            return []
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # lone surrogates
-        # Not verbose: it would warn of texts longer than the model's positions, which the caller cuts.
-        return self.tokenizer(
-            clean, add_special_tokens=False, return_attention_mask=False, split_special_tokens=True, verbose=False
-        )["input_ids"]
+        return ids_of(self.tokenizer, texts)
 
     def text(self, ids: Sequence[int]) -> str:
         """Text of token ids; special tokens by their name, the model's own (end of text) left out."""
-        names = dict(enumerate(self.specials, start=self.vocabulary))
-        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-        return "".join(
-            self.tokenizer.decode(list(run), **options) if is_own else "".join(names.get(i, "") for i in run)
-            for is_own, run in itertools.groupby(map(int, ids), key=lambda i: i < self.vocabulary)
-        )
+        return text_of(self.tokenizer, ids, self.vocabulary, self.specials)
 
     def special(self, name: str) -> int:
         """The id of a special token."""
@@ -249,6 +235,7 @@ class Backbone(nn.Module):
     def on(self, device: str) -> Self:
         """Move to a device; there frozen weights are held in bf16 (on a GPU), trained ones in fp32."""
         self.to(device)
+        settle(self.lm, self.device)
         if self.device.type == "cuda":
             for parameter in self.lm.parameters():
                 if not parameter.requires_grad and parameter.is_floating_point():
@@ -366,6 +353,11 @@ class Backbone(nn.Module):
         if positions is not None:
             arguments["position_ids"] = positions + self._first_position
         if cache is not None:
+            if self.checkpointing and self.training:  # the layers would leave them out
+                raise ConfigError(
+                    f"backbone {self.name} cannot keep keys and values while it trains with checkpointing",
+                    "give checkpointing=false",
+                )
             arguments[self._cache_argument] = cache
         if self.is_decoder:
             arguments["use_cache"] = cache is not None
@@ -406,11 +398,3 @@ def _fingerprint(lm: nn.Module) -> str:
             sample = seen.float().cpu().numpy()
             digest.update(json.dumps([name, list(parameter.shape)]).encode() + sample.tobytes())
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Random numbers of a seed inside, untouched ones outside."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

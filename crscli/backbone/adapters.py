@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from crscli.backbone.messages import hushed
 from crscli.errors import UsageError
+
+with hushed("bitsandbytes"):  # peft imports it where it is there; on a CPU it tells of kernels that it does without
+    from peft import LoraConfig, inject_adapter_in_model
 
 Tune = Literal["lora", "full", "lora+full", "none"]
 

@@ -3,7 +3,8 @@
 The door to the hub. Knows nothing about how a model is read, nor what of it is trained.
 """
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +15,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from crscli.backbone.bundled import BUNDLED, bundled_folder
 from crscli.backbone.devices import free_bytes
 from crscli.backbone.messages import first_line, quiet, retold
-from crscli.backbone.quantised import keep_learning, quantisation, quantise_layers
+from crscli.backbone.quantised import quantisation, quantise_layers, settle
 from crscli.backbone.shapes import Shape, is_random, random_config
 from crscli.backbone.tokens import require_rows, saved_tokenizer, train_tokenizer
 from crscli.errors import ConfigError, MachineError, SourceError, UsageError
@@ -28,6 +30,14 @@ class Loaded(NamedTuple):
     lm: Any
     tokenizer: Any
     revision: str = ""
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers of a seed inside, untouched ones outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def load_model(
@@ -54,8 +64,7 @@ def load_model(
             folder, revision = _folder(name, offline)
             loaded = _saved(name, folder, encoder, quantise)._replace(revision=revision)
     lm = loaded.lm
-    if quantise:
-        keep_learning(lm)
+    settle(lm, lm.get_input_embeddings().weight.device)
     require_rows(loaded.tokenizer, len(lm.get_input_embeddings().weight), name)
     if getattr(lm, "pooler", None) is not None:
         lm.pooler = None  # an encoder's; nothing here uses it, and many checkpoints lack it
@@ -70,6 +79,8 @@ def load_model(
 
 def _folder(name: str, offline: bool) -> tuple[Path, str]:
     """The folder of a saved model, and its revision where it is the hub's."""
+    if name in BUNDLED:
+        return bundled_folder(name), ""
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder, ""
@@ -165,9 +176,9 @@ def _new(name: str, shape: Shape, corpus: Iterable[str], saved: Path | None, enc
     """A model with random weights, with a saved tokenizer or a byte-level BPE of the corpus."""
     config = random_config(name, shape, encoder=encoder)
     _require_kind(config, name, encoder)
-    tokenizer = saved_tokenizer(saved) if saved else train_tokenizer(corpus, config.vocab_size)
     loader: Any = AutoModel if encoder else AutoModelForCausalLM
     _require_room(loader, config, name)
+    tokenizer = saved_tokenizer(saved) if saved else train_tokenizer(corpus, config.vocab_size)
     return Loaded(loader.from_config(config, attn_implementation="sdpa", dtype=torch.float32), tokenizer)
 
 

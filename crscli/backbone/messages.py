@@ -4,6 +4,7 @@ Knows nothing about models.
 """
 
 import contextlib
+import logging as standard
 from collections.abc import Iterator
 
 from transformers.utils import logging
@@ -25,6 +26,18 @@ def retold(message: str, hint: str, kind: type[CrsError] = ConfigError) -> Itera
         raise
     except Exception as error:
         raise kind(f"{message}: {first_line(error)}", hint) from error
+
+
+@contextlib.contextmanager
+def hushed(logger: str) -> Iterator[None]:
+    """Nothing below an error from a logger of another library inside."""
+    speaker = standard.getLogger(logger)
+    level = speaker.level
+    speaker.setLevel(standard.ERROR)
+    try:
+        yield
+    finally:
+        speaker.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 The door to bitsandbytes, which is imported when it is asked for. Source: Dettmers et al., NeurIPS 2023.
 """
 
-import warnings
 from types import ModuleType
 from typing import Any
 
@@ -11,18 +10,27 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig
 
+from crscli.backbone.messages import hushed
 from crscli.errors import ConfigError, UsageError
 
 
+def require_quantisable(quantise: str, tune: str) -> None:
+    """Refuse what cannot be done in 4 bits, before anything is loaded.
+
+    Raises:
+        UsageError: another number format, weights that would be trained themselves, or the extra is missing.
+    """
+    if quantise and quantise != "nf4":
+        raise UsageError(f"quantise={quantise} is not known", "give nf4, or leave it out")
+    if quantise and "full" in tune:
+        raise UsageError(f"weights in 4 bits cannot be trained themselves, as tune={tune} would", "give tune=lora")
+    if quantise:
+        _bitsandbytes()
+
+
 def quantisation() -> BitsAndBytesConfig:
-    """How a saved model is loaded, a shard at a time, so that it is never held whole in full precision."""
-    _bitsandbytes()
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=_compute_type(),
-    )
+    """How a saved model is loaded: a weight at a time, so that it is never held whole in full precision."""
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
 
 
 @torch.no_grad()
@@ -34,13 +42,13 @@ def quantise_layers(lm: Any, name: str) -> None:
     """
     bnb = _bitsandbytes()
     head, count = lm.get_output_embeddings(), 0
-    for module in list(lm.modules()):
+    # A list with the layers themselves would keep their full weights to the end.
+    for module in [m for m in lm.modules() if not isinstance(m, nn.Linear)]:
         for child_name, child in list(module.named_children()):
             if type(child) is nn.Linear and child is not head:
                 made = bnb.nn.Linear4bit(
-                    child.in_features, child.out_features, bias=child.bias is not None, compute_dtype=_compute_type(),
-                    compress_statistics=True, quant_type="nf4",
-                )  # fmt: skip
+                    child.in_features, child.out_features, bias=child.bias is not None, quant_type="nf4", device="meta"
+                )
                 made.weight = bnb.nn.Params4bit(
                     child.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4"
                 )
@@ -55,22 +63,22 @@ def quantise_layers(lm: Any, name: str) -> None:
         )
 
 
-def keep_learning(lm: Any) -> None:
-    """Let gradients pass: read once without training, a layer on a CPU would be packed for ever into a form without."""
+def settle(lm: Any, device: torch.device) -> None:
+    """Let layers in 4 bits compute in bf16 on a GPU and in fp32 on a CPU, and let gradients pass them.
+
+    Read once without training, a layer on a CPU would otherwise be packed for ever into a form that has none.
+    """
     for module in lm.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
+        if hasattr(module, "compute_type_is_set"):  # bitsandbytes' layer
+            module.compute_dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+            module.compute_type_is_set = True
             module.support_avx512bf16_for_cpu = False
 
 
-def _compute_type() -> torch.dtype:
-    return torch.bfloat16 if torch.cuda.is_available() else torch.float32
-
-
 def _bitsandbytes() -> ModuleType:
-    """The one door to the package; on a CPU it warns of kernels that it does without."""
+    """The one door to the package."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with hushed("bitsandbytes"):
             import bitsandbytes
     except ImportError:
         raise UsageError("quantise=nf4 needs the extra: pip install 'crscli[qlora]'", "or leave it out") from None

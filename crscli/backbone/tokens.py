@@ -3,7 +3,8 @@
 The door to tokenizers. Knows nothing about models but how many rows their table of tokens has.
 """
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,27 @@ def require_rows(tokenizer: Any, rows: int, name: str) -> None:
             f"the tokenizer of {name} has {len(beyond)} tokens beyond the model's {rows} rows, such as {beyond[0]!r}",
             "raise vocabulary, or take the tokenizer that the model was saved with",
         )
+
+
+def ids_of(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text, without begin and end tokens; a text that spells a token of the model stays text."""
+    if not texts:
+        return []
+    clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # lone surrogates
+    # Not verbose: it would warn of texts longer than the model's positions, which the caller cuts.
+    return tokenizer(
+        clean, add_special_tokens=False, return_attention_mask=False, split_special_tokens=True, verbose=False
+    )["input_ids"]
+
+
+def text_of(tokenizer: Any, ids: Sequence[int], rows: int, specials: Sequence[str]) -> str:
+    """Text of token ids; those from `rows` on by their name, the tokenizer's own special tokens left out."""
+    names = dict(enumerate(specials, start=rows))
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    return "".join(
+        tokenizer.decode(list(run), **options) if is_own else "".join(names.get(i, "") for i in run)
+        for is_own, run in itertools.groupby(map(int, ids), key=lambda i: i < rows)
+    )
 
 
 def unspoken_tokens(tokenizer: Any, rows: int) -> list[int]:

@@ -28,8 +28,7 @@ def write_batch(path: Path, collected: Mapping[str, Request], model: str) -> Non
     ]
     partial = path.with_name(path.name + ".part")
     try:
-        text = "".join(line + "\n" for line in lines)
-        partial.write_text(text.encode("utf-8", "replace").decode("utf-8"), encoding="utf-8")
+        partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", "name another file") from None
@@ -43,7 +42,7 @@ def read_batch(path: Path, cache: Cache) -> tuple[int, int]:
     """
     taken = failed = 0
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue

@@ -9,15 +9,16 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from crscli.errors import ConfigError, CrsError, SourceError, UsageError
+from crscli.errors import SourceError, UsageError
 from crscli.llm.answers import body_of, kept, key_of, read_answer, unkept
-from crscli.llm.credential import check_address, read_key
+from crscli.llm.credential import NO_KEY, check_address, read_key
+from crscli.llm.faults import Fault, Refused
 from crscli.llm.prompts import Completion, Request
 from crscli.metadata.cache import Cache, Reply
 from crscli.progress import Progress, silent
@@ -25,7 +26,12 @@ from crscli.progress import Progress, silent
 MAX_ANSWER = 4_000_000
 """Bytes of an answer; more is no answer."""
 _LONGEST_WAIT_S = 60.0
-_LATER = "run the same command again: answers that came are kept and are not asked for again"
+_MOST_OF_A_REFUSAL = 65_536
+_SENT = {
+    "host", "accept", "accept-encoding", "connection", "user-agent", "content-type", "content-length",
+    "x-stainless-raw-response",  # by which the package knows its own request again
+}  # fmt: skip
+"""Headers that go out beside the key; an organisation and others of the environment are not meant for any endpoint."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,14 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         check_address(self.base_url)
-        if not self.model:
-            raise UsageError("the language model has no name", "give --llm-model NAME")
+        object.__setattr__(self, "base_url", self.base_url.rstrip("/"))  # the same place has the same answers
+        if not self.model or not self.model.isprintable():
+            raise UsageError(f"{self.model!r} is no name of a language model", "give --llm-model NAME")
         prices = (self.prompt_price, self.completion_price)
-        if self.timeout_s <= 0 or self.retries < 0 or self.concurrency < 1 or not all(0 <= p < 1e9 for p in prices):
+        counts = self.retries >= 0 and 1 <= self.concurrency <= 1000
+        if not (counts and 0 < self.timeout_s < 1e6 and all(0 <= p < 1e9 for p in prices)):
             raise UsageError(
-                "an endpoint's timeout must be above 0, retries and prices at least 0, concurrency at least 1",
+                "an endpoint's timeout must be above 0, retries and prices at least 0, concurrency 1 to 1,000",
                 "leave out --llm-timeout, --llm-concurrency and --llm-price for the usual ones",
             )
 
@@ -77,17 +85,6 @@ class Usage:
     def describe(self) -> dict[str, Any]:
         """As values of a report."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class _Fault:
-    """Why there is no answer; `again` whether asking again may help, and after how long the endpoint wants it."""
-
-    what: str
-    again: bool = True
-    kind: type[CrsError] = SourceError
-    hint: str = _LATER
-    after_s: float | None = None
 
 
 class Llm:
@@ -120,9 +117,8 @@ class Llm:
         self.endpoint, self.usage = endpoint, Usage()
         self.collected: dict[str, Request] = {}
         self._cache, self._offline, self._collects, self._progress = cache, offline, collect, progress
-        self._stop = threading.Event()
-        self._sleep = sleep or self._stop.wait
-        self._limit = "max_tokens"
+        self._sleep = sleep
+        self._unknown: frozenset[str] = frozenset()
         self._key = "" if offline or collect else read_key(endpoint.base_url, endpoint.key_file)
         self._client = None if offline or collect else _client(endpoint, self._key)
         self._repeated = 0
@@ -147,7 +143,8 @@ class Llm:
         """
         keys = [key_of(request, self.endpoint.model, self.endpoint.base_url) for request in asked]
         wanted = dict(zip(keys, asked, strict=True))
-        found = {key: unkept(reply.body) for key in wanted if (reply := self._cache.get(key)) is not None}
+        replies = {key: reply for key in wanted if (reply := self._cache.get(key)) is not None}
+        found = {key: known for key, reply in replies.items() if (known := unkept(reply.body)) is not None}
         tokens = sum(c.prompt_tokens + c.completion_tokens for c in found.values())
         self._count(cached=len(found), cached_tokens=tokens)
         missing = {key: request for key, request in wanted.items() if key not in found}
@@ -167,46 +164,65 @@ class Llm:
     def _ask(self, missing: dict[str, Request]) -> dict[str, Completion]:
         """Ask in threads; keep each answer as it comes. The first request that fails for good stops the others."""
         found: dict[str, Completion] = {}
-        failed: _Fault | None = None
+        failed: Fault | None = None
+        done: _Done = queue.SimpleQueue()
+        # One for each call: threads that Ctrl-C left behind are not woken by the next.
+        stop = threading.Event()
         started = time.monotonic()
-        self._stop.clear()
         try:
-            for key, result in self._results(missing):
-                if isinstance(result, _Fault):
-                    failed = failed or result
-                    continue
-                self._cache.put(key, Reply(200, kept(result)))
-                found[key] = result
-                self._progress(f"asking {self.endpoint.model}", len(found), len(missing))
+            running = self._start(missing, done, stop)
+            while running:
+                if (came := done.get()) is None:
+                    running -= 1
+                elif isinstance(came[1], Exception):
+                    raise came[1]
+                elif isinstance(came[1], Fault):
+                    failed = failed or came[1]
+                else:
+                    self._keep(found, *came)
+                    self._progress(f"asking {self.endpoint.model}", len(found), len(missing))
         finally:
-            self._stop.set()
-            read = sum(c.prompt_tokens for c in found.values())
-            written = sum(c.completion_tokens for c in found.values())
-            self._count(
-                asked=len(found), repeated=self._repeated, prompt_tokens=read, completion_tokens=written,
-                seconds=time.monotonic() - started,
-                cost=(read * self.endpoint.prompt_price + written * self.endpoint.completion_price) / 1e6,
-            )  # fmt: skip
-            self._repeated = 0
+            stop.set()
+            while not done.empty():  # after Ctrl-C: what has come meanwhile is kept
+                if (came := done.get()) is not None:
+                    self._keep(found, *came)
+            self._tell(found, time.monotonic() - started)
         if failed is not None:
             kept_now = f"; {len(found):,} of {len(missing):,} answers came and are kept"
             raise failed.kind(f"{failed.what}{kept_now}", failed.hint)
         return found
 
-    def _results(self, missing: dict[str, Request]) -> Iterator[tuple[str, Completion | _Fault]]:
-        """(key, answer or fault) as they come; threads that are stopped end after the request they are at."""
+    def _keep(self, found: dict[str, Completion], key: str, result: "Completion | Fault | Exception") -> None:
+        if isinstance(result, Completion):
+            self._cache.put(key, Reply(200, kept(result)))
+            found[key] = result
+
+    def _tell(self, found: dict[str, Completion], seconds: float) -> None:
+        read = sum(c.prompt_tokens for c in found.values())
+        written = sum(c.completion_tokens for c in found.values())
+        cost = (read * self.endpoint.prompt_price + written * self.endpoint.completion_price) / 1e6
+        self._count(
+            asked=len(found), repeated=self._repeated, prompt_tokens=read, completion_tokens=written, seconds=seconds,
+            cost=cost,
+        )  # fmt: skip
+        self._repeated = 0
+
+    def _start(self, missing: dict[str, Request], done: "_Done", stop: threading.Event) -> int:
+        """Threads that tell (key, answer or fault) as they come, and None at their end; how many there are."""
         todo: queue.SimpleQueue[tuple[str, Request]] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[str, Completion | _Fault] | None] = queue.SimpleQueue()
         for pair in missing.items():
             todo.put(pair)
 
         def work() -> None:
             try:
-                while not self._stop.is_set():
+                while not stop.is_set():
                     key, request = todo.get_nowait()
-                    result = self._answered(request)
-                    if isinstance(result, _Fault):
-                        self._stop.set()
+                    try:
+                        result: Completion | Fault | Exception = self._answered(request, stop)
+                    except Exception as error:  # a bug of ours, told by the thread that waits
+                        result = error
+                    if not isinstance(result, Completion):
+                        stop.set()
                     done.put((key, result))
             except queue.Empty:
                 pass
@@ -217,53 +233,71 @@ class Llm:
         for _ in range(threads):
             # Daemons: Ctrl-C ends the process without waiting for a server that hangs.
             threading.Thread(target=work, daemon=True).start()
-        while threads:
-            result = done.get()
-            if result is None:
-                threads -= 1
-            else:
-                yield result
+        return threads
 
-    def _answered(self, request: Request) -> Completion | _Fault:
+    def _answered(self, request: Request, stop: threading.Event) -> Completion | Fault:
         """Ask for one answer, again after faults that may pass."""
         attempt = 0
         while True:
             result = self._asked_once(request)
-            if isinstance(result, Completion) or not result.again or self._stop.is_set():
+            if isinstance(result, Completion) or not result.again or stop.is_set():
                 return result
             if attempt == self.endpoint.retries:
                 return replace(result, what=f"{result.what} ({attempt + 1} tries)")
             # Jitter: requests that failed together are not asked again together.
-            usual = 0.5 * 2**attempt * random.uniform(0.5, 1.5)
-            self._sleep(min(_LONGEST_WAIT_S, usual if result.after_s is None else result.after_s))
+            usual = 0.5 * 2 ** min(attempt, 7) * random.uniform(0.5, 1.5)
+            wait = usual if result.after_s is None else result.after_s
+            (self._sleep or stop.wait)(min(_LONGEST_WAIT_S, wait))
+            if stop.is_set():
+                return result
             attempt += 1
             self._repeated += 1
 
-    def _asked_once(self, request: Request) -> Completion | _Fault:
-        """One try."""
-        openai = _openai()
-        assert self._client is not None, "it is online"
+    def _asked_once(self, request: Request) -> Completion | Fault:
+        """One try. Names that the model does not take are left out, then and later; that is no other try."""
+        place = self.endpoint.base_url
+        while True:
+            body = body_of(request, self.endpoint.model, without=self._unknown)
+            sent = self._sent(body)
+            if not isinstance(sent, Refused):
+                break
+            said = sent.said(self._hidden)
+            if not (unknown := sent.unknown(body, said)):
+                return sent.fault(place, self.endpoint.model, said)
+            self._unknown |= unknown
+        if isinstance(sent, Fault):
+            return sent
         try:
-            body = body_of(request, self.endpoint.model, limit=self._limit)
-            with self._client.chat.completions.with_streaming_response.create(**body) as response:
-                raw = self._body(response)
-        except openai.APIStatusError as error:
-            return self._refused(error.status_code, error.response.headers, _said(error.body))
-        except openai.APITimeoutError:
-            return _Fault(f"{self.endpoint.base_url} gave no answer within {self.endpoint.timeout_s:g} s")
-        except openai.APIConnectionError:
-            return _Fault(f"{self.endpoint.base_url} cannot be reached")
-        except openai.OpenAIError as error:
-            return _Fault(f"{self.endpoint.base_url}: {type(error).__name__}")
-        except _Unusable as error:
-            return _Fault(f"{self.endpoint.base_url} {error}")
-        except Exception as error:  # the transport's own, where the body breaks off
-            return _Fault(f"{self.endpoint.base_url} broke off its answer ({type(error).__name__})")
-        try:
-            return read_answer(json.loads(raw))
+            answer = read_answer(json.loads(sent))
         except (ValueError, RecursionError) as error:
             what = str(error) if str(error).startswith("an answer") else "an answer that is not JSON, or not all of it"
-            return _Fault(f"{self.endpoint.base_url} gave {what}")
+            return Fault(f"{place} gave {what}")
+        # An endpoint may say back what it was sent; a word that stands for a key on this machine is left alone.
+        return replace(answer, text=self._hidden(answer.text)) if len(self._key) >= 16 else answer
+
+    def _hidden(self, text: str) -> str:
+        """A text without the key."""
+        return text if self._key in ("", NO_KEY) else text.replace(self._key, "***")
+
+    def _sent(self, body: dict[str, Any]) -> bytes | Refused | Fault:
+        """Send a request; what comes of it. What is caught here ends here: it knows the key."""
+        openai, place = _openai(), self.endpoint.base_url
+        assert self._client is not None, "it is online"
+        try:
+            with self._client.chat.completions.with_streaming_response.create(**body) as response:
+                return self._body(response)
+        except _Unusable as error:
+            return Fault(f"{place} {error}")
+        except Exception as error:
+            # Some versions of the package wrap what a hook of the transport raises.
+            refused = error if isinstance(error, Refused) else error.__cause__
+            if isinstance(refused, Refused):
+                return Refused(refused.status, refused.wait, refused.body)
+            if isinstance(error, openai.APITimeoutError):
+                return Fault(f"{place} gave no answer within {self.endpoint.timeout_s:g} s")
+            if isinstance(error, openai.APIConnectionError):
+                return Fault(f"{place} cannot be reached")
+            return Fault(f"{place} broke off its answer ({type(error).__name__})")
 
     def _body(self, response: Any) -> bytes:
         """The bytes of an answer, no more than there may be and no longer than it may take."""
@@ -277,28 +311,6 @@ class Llm:
                 raise _Unusable(f"had not ended its answer after {self.endpoint.timeout_s:g} s")
         return b"".join(parts)
 
-    def _refused(self, status: int, headers: Any, said: str) -> _Fault:
-        """What an HTTP status that is no success means."""
-        place = self.endpoint.base_url
-        said = said.replace(self._key, "***") if self._key else said
-        told = f": {said}" if said else ""
-        if status in (401, 403):
-            how = "check the key: CRS_LLM_KEY, OPENAI_API_KEY or --llm-key-file"
-            return _Fault(f"{place} refused the key (status {status})", False, ConfigError, how)
-        if status == 404:
-            how = "check --llm-base-url, which mostly ends in /v1, and --llm-model"
-            return _Fault(f"{place} knows no model {self.endpoint.model!r} (status 404){told}", False, UsageError, how)
-        if status == 400 and "max_completion_tokens" in said and self._limit == "max_tokens":
-            self._limit = "max_completion_tokens"  # newer models know the old name no more
-            return _Fault(f"{place} refused a request (status 400){told}", after_s=0.0)
-        if status in (408, 409, 425, 429) or status >= 500:
-            return _Fault(f"{place} answered with status {status}{told}", after_s=_retry_after(headers))
-        if 300 <= status < 400:
-            how = "give the address that it leads to; a key is sent nowhere else"
-            return _Fault(f"{place} leads to another address (status {status})", False, SourceError, how)
-        how = "shorten what is asked (context_characters, candidates), or take another model"
-        return _Fault(f"{place} refused a request (status {status}){told}", False, UsageError, how)
-
     def _count(self, **more: float) -> None:
         before = asdict(self.usage)
         self.usage = Usage(**{name: before[name] + more.get(name, 0) for name in before})
@@ -308,21 +320,7 @@ class _Unusable(Exception):
     """An answer that is too large or too slow."""
 
 
-def _retry_after(headers: Any) -> float | None:
-    """Seconds that the endpoint wants to be left alone; a date is not read."""
-    try:
-        seconds = float(headers.get("retry-after"))
-    except (TypeError, ValueError):
-        return None
-    return seconds if 0 <= seconds < float("inf") else None
-
-
-def _said(body: Any) -> str:
-    """The message of an error's body, in one short line; what is no such form says nothing."""
-    inner = body.get("error", body) if isinstance(body, dict) else None
-    message = inner.get("message") if isinstance(inner, dict) else inner
-    text = message if isinstance(message, str) else ""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+_Done = queue.SimpleQueue[tuple[str, Completion | Fault | Exception] | None]
 
 
 def _openai() -> ModuleType:
@@ -336,10 +334,38 @@ def _openai() -> ModuleType:
 
 def _client(endpoint: Endpoint, key: str) -> Any:
     openai = _openai()
+
+    def send_only_these(request: Any) -> None:
+        for name in set(request.headers) - _SENT:
+            del request.headers[name]
+        request.headers["authorization"] = f"Bearer {key}"
+
+    def refuse(response: Any) -> None:
+        # Before the package does: it would read all of what an endpoint that failed sends, for as long as it does.
+        if response.status_code >= 300:
+            raise Refused(response.status_code, response.headers.get("retry-after"), some_of(response))
+
+    def some_of(response: Any) -> bytes:
+        body, until = b"", time.monotonic() + endpoint.timeout_s
+        try:
+            for part in response.iter_bytes():
+                body += part
+                if len(body) > _MOST_OF_A_REFUSAL or time.monotonic() > until:
+                    break
+        except Exception:  # the status counts, whatever becomes of the words
+            return b""
+        return body
+
     return openai.OpenAI(
         api_key=key,
         base_url=endpoint.base_url,
         timeout=endpoint.timeout_s,
         max_retries=0,  # its own count neither what is kept nor Ctrl-C
-        http_client=openai.DefaultHttpxClient(follow_redirects=False, timeout=endpoint.timeout_s),
+        http_client=openai.DefaultHttpxClient(
+            follow_redirects=False,
+            timeout=endpoint.timeout_s,
+            # A proxy of the environment would get what goes to this machine in plain http, the key too.
+            trust_env=endpoint.base_url.lower().startswith("https:"),
+            event_hooks={"request": [send_only_these], "response": [refuse]},
+        ),
     )

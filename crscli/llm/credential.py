@@ -25,6 +25,8 @@ def check_address(base_url: str) -> None:
     try:
         parts = urlsplit(base_url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        # urlsplit drops characters of control, the client of the network does not: both must mean the same host.
+        good = good and re.fullmatch(r"[\x21-\x7e]+", base_url) is not None
     except ValueError:
         good = False
     if not good or parts.username or parts.password or parts.query or parts.fragment:
@@ -59,7 +61,7 @@ def read_key(base_url: str, key_file: Path | None, environment: Mapping[str, str
         raise ConfigError("no key for the language model's endpoint", _HOW)
     if not re.fullmatch(r"[\x21-\x7e]{1,4096}", key):
         raise ConfigError("the key of the language model's endpoint has characters that no key has", _HOW)
-    if base_url.startswith("http://") and not is_here(base_url):
+    if urlsplit(base_url).scheme == "http" and not is_here(base_url):
         raise ConfigError("the key would travel to another machine in the open", "give an https address")
     return key
 

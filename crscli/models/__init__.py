@@ -236,6 +236,16 @@ MODELS: dict[str, ModelSpec] = {
         needs_run=True,
         is_neural=True,
     ),
+    "gcrs": ModelSpec(
+        "crscli.models.gcrs:Gcrs",
+        "a walk over the graph of train dialogues and what they name; with an endpoint, a language model chooses",
+        "after G-CRS, 2025, without its trained reasoner",
+    ),
+    "embedding": ModelSpec(
+        "crscli.models.embedding:Embedding",
+        "any encoder, frozen: the items nearest to the dialogue (minilm, which a package brings along)",
+        "zero-shot embedding, as in ReFICR's Table 2",
+    ),
     "llm-zeroshot": ModelSpec(
         f"{_LLM}:LlmZeroShot",
         "a language model behind an endpoint names titles, which are looked for in the catalogue",

@@ -175,11 +175,16 @@ def load_run(
     model_type = model_class(record["model"])
     settings = configuration.resolve(model_type.config_class, record["settings"], environment={})
     if not model_spec(record["model"]).is_neural:
-        return model_type.load(folder, data.catalogue, settings), record
+        return model_type.load(folder, data.catalogue, settings, **online(model_type, offline)), record
     model = model_type.load(folder, data.catalogue, settings, seed=record["seed"], offline=offline)
     neural = import_module(NEURAL)
     run = artifact.run or record["model"]
     return neural.ready(workspace_, artifact.dataset, run, model, device, say, index=index), record
+
+
+def online(model_type: Any, offline: bool) -> dict[str, bool]:
+    """What a model is told of the network, if it could use it when it is fitted or loaded."""
+    return {"offline": offline} if getattr(model_type, "takes_offline", False) else {}
 
 
 def refuse_stale_run(workspace_: Workspace, artifact: Artifact, data: DatasetInputs) -> None:

@@ -19,7 +19,7 @@ from crscli.management import Turns
 from crscli.models import MODELS, model_class
 from crscli.progress import Progress, Say
 from crscli.protocols import TestSet
-from crscli.steps._dataset import DatasetInputs, load_run, reads_links
+from crscli.steps._dataset import DatasetInputs, load_run, online, reads_links
 from crscli.steps._llm import OpenedLlm
 from crscli.workspace import Artifact, Workspace
 
@@ -189,7 +189,8 @@ class Measuring:
         learnt = ["train", "valid"] if fit_data.refit and fit_data.valid else ["train"]
         if name not in TRIVIAL:
             self.say(f"no run of {name}: fitted now on {' + '.join(learnt)}")
-        fitted = model_type.fit(data.catalogue, fit_data, settings, seed=seed, progress=self.progress)
+        more = online(model_type, self.offline)
+        fitted = model_type.fit(data.catalogue, fit_data, settings, seed=seed, progress=self.progress, **more)
         return fitted, {"run": None, "model": name, "fitted_on": learnt, "max_steps": None, "settings": {}}
 
 

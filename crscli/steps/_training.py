@@ -21,6 +21,7 @@ from crscli.steps._dataset import (
     find_fusion,
     find_kg,
     load_kg,
+    online,
     read_dataset,
     refuse_stale,
     write_json,
@@ -186,8 +187,9 @@ def carried_out(work: Work, machine: Machine, *, force: bool, dry_run: bool, pro
     else:
         with workspace.write(artifact, work.recipe) as directory:
             fitted = work.model_type.fit(
-                work.data.catalogue, work.fit_data, work.settings, seed=work.seed, progress=progress
-            )
+                work.data.catalogue, work.fit_data, work.settings, seed=work.seed, progress=progress,
+                **online(work.model_type, machine.offline),
+            )  # fmt: skip
             work.save(fitted, directory, getattr(fitted, "log", {}))
     return replace(made, log=_log_of(artifact), seconds=time.monotonic() - started)
 

@@ -14,7 +14,7 @@ def answer(text, read=7, written=3):
 
 
 class Endpoint:
-    """`faults` are acted out one a request, in order; then every request is answered with its last message."""
+    """`faults`, names or functions, are acted out one a request; then each is answered with its last message."""
 
     def __init__(self, faults=(), forever=None, delay=0.0):
         self.faults, self.forever, self.delay = list(faults), forever, delay
@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(world.delay)
             fault = world.fault()
             if fault:
-                FAULTS[fault](self, body)
+                (fault if callable(fault) else FAULTS[fault])(self, body)
             else:
                 self.send(200, answer(f"heard: {text}"))
                 with world.lock:

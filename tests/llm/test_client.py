@@ -87,7 +87,7 @@ FAULTS = {
     "refuses the user": (["403"], ConfigError, "refused the key", 1, 0),
     "knows no such model": (["404"], UsageError, "knows no model 'some-model'", 1, 0),
     "wants shorter requests": (["400"], UsageError, "maximum context length", 1, 0),
-    "wants the limit under its new name": (["old limit"] * 2, "new form", "", 2, [0.0]),
+    "wants the limit under its new name": (["old limit"] * 2, "new form", "", 2, 0),
     "leads elsewhere": (["redirect"], SourceError, "leads to another address", 1, 0),
     "never ends its answer": (["huge"] * 4, SourceError, "more than 4 MB", 4, 3),
 }

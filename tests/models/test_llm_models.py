@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from crscli.catalogue import Catalogue, Item
 from crscli.dialogue import Context, Dialogue, Link, Turn
 from crscli.errors import ConfigError
+from crscli.labels import order_of
 from crscli.llm import Completion
+from crscli.llm.questions import dialogue_text, item_text, plain
 from crscli.models.llm import LlmRerank, LlmZeroShot, RerankConfig, ZeroShotConfig
-from crscli.models.llm.labels import order_of
-from crscli.models.llm.prompts import dialogue_text, item_text, plain
 from crscli.recommender import FitData, Ranking
 
 CATALOGUE = Catalogue(

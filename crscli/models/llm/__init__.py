@@ -18,9 +18,9 @@ from crscli import metrics
 from crscli.catalogue import Catalogue
 from crscli.dialogue import Context
 from crscli.errors import ConfigError
+from crscli.labels import order_of
 from crscli.llm import Completer, Request
-from crscli.models.llm.labels import order_of
-from crscli.models.llm.prompts import FIELDS, dialogue_text, item_text, order_request, titles_request
+from crscli.llm.questions import FIELDS, dialogue_text, item_text, order_request, titles_request
 from crscli.names import key
 from crscli.progress import Progress, silent
 from crscli.recommender import FitData, Ranking, Recommender

@@ -443,6 +443,11 @@ class Reficr:
         """(B, M) places in the store, and cosines."""
         return mining.best(self._queries("find-conversation", contexts), self.store.vectors, self.config.neighbours)
 
+    @property
+    def stored_targets(self) -> list[tuple[int, ...]]:
+        """Item numbers that each stored conversation was recommended."""
+        return self.store.targets
+
     def similar(self, contexts: Sequence[Context], k: int) -> list[list[tuple[int, ...]]]:
         """What the k most similar stored conversations of each context were recommended, the most similar first."""
         found: list[list[tuple[int, ...]]] = []
