@@ -127,7 +127,9 @@ def test_what_fits_is_told_by_what_a_model_can_do():
     assert fits.pop("reficr-tiny") == fits.pop("reficr-small") == fits.pop("reficr") == set(ANALYSES)
     all_can = {"genre", "turns", *comparisons.KINDS}
     assert fits.pop("kbrd") == fits.pop("unicrs") == fits.pop("unicrs-tiny") == {*all_can, "decoding"}
-    assert len(fits) == 6
+    assert fits.pop("gcrs") == {*all_can, "conversations"}
+    assert fits.pop("embedding") == {*all_can, "fields"}
+    assert len(fits) == 8
     assert set(map(frozenset, fits.values())) == {frozenset(all_can)}
 
 

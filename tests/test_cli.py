@@ -32,8 +32,14 @@ WITH_EXAMPLES = STEPS[:8]
 OF_SHOW = {"show", "picture"}
 LISTINGS = ("models", "datasets", "protocols", "schema")
 RENAMED = {"run_name": "run", "merge": "merged"}
-JOINED = {("train", "backbone"): "sets", ("pretrain-fusion", "backbone"): "sets"}
+JOINED = {
+    ("train", "backbone"): "sets",
+    ("pretrain-fusion", "backbone"): "sets",
+    ("evaluate", "llm_base_url"): "llm",
+}
 """Options that the command adds to those of another keyword."""
+OF_LLM = {f"llm_{name}" for name in ("model", "key_file", "concurrency", "timeout", "price", "batch_out", "batch_in")}
+"""Options that say with `llm_base_url` what endpoint the keyword `llm` is."""
 ALL_WHERE_LEFT_OUT = {("evaluate", "tasks")}
 """Repeatable options of which none given means all."""
 GIVEN_BY_CLI = {"progress", "say", "offline"}
@@ -107,14 +113,14 @@ def test_options_are_the_keywords_of_the_step(name):
     file = name.replace("-", "_")
     step = getattr(import_module(f"crscli.steps.{file}"), file)
     keywords = {k: p.default for k, p in list(inspect.signature(step).parameters.items())[1:] if k not in GIVEN_BY_CLI}
-    left_out = cli.frame._SHARED.keys() | OF_SHOW
+    left_out = cli.frame._SHARED.keys() | OF_SHOW | OF_LLM
     options = {k: p.default for k, p in inspect.signature(COMMANDS[name]).parameters.items() if k not in left_out}
     named = {k: JOINED.get((name, k), RENAMED.get(k, k)) for k in options}
     assert set(named.values()) == keywords.keys()
     for option, shown in options.items():
         used = keywords[named[option]]
         if (name, option) in ALL_WHERE_LEFT_OUT:
-            assert (shown, used) == (None, tuple(t.value for t in cli.models.Task))
+            assert (shown, used) == (None, ("rank", "respond"))
             continue
         if option == "dataset" or used is inspect.Parameter.empty:
             continue  # chosen and said aloud; or the step itself has no default
@@ -126,10 +132,10 @@ def test_the_choices_of_options_are_those_that_the_code_knows():
     from crscli.report import FORMATS
     from crscli.steps.evaluate import TASKS
 
-    assert {f.value for f in cli.models.Format} == FORMATS.keys()
-    assert {s.value for s in cli.models.Split} == {"valid", "test"}
-    assert {t.value for t in cli.models.Task} == set(TASKS)
-    assert {a.value for a in cli.models.Analysis} == set(ANALYSES)
+    assert {f.value for f in cli.outcomes.Format} == FORMATS.keys()
+    assert {s.value for s in cli.outcomes.Split} == {"valid", "test"}
+    assert {t.value for t in cli.outcomes.Task} == set(TASKS)
+    assert {a.value for a in cli.outcomes.Analysis} == set(ANALYSES)
     assert {v.value for v in cli.data.Valid} == {"latest", "random"}
     assert {s.value for s in cli.knowledge.Source} == set(SOURCES)
     assert {g.value for g in cli.knowledge.Graph} == set(GRAPHS)
@@ -137,7 +143,7 @@ def test_the_choices_of_options_are_those_that_the_code_knows():
 
 @pytest.mark.parametrize(
     ("complete", "known"),
-    [(cli.data._dataset_names, DATASETS), (cli.models._model_names, MODELS), (cli.models._protocol_names, PROTOCOLS)],
+    [(cli.data._dataset_names, DATASETS), (cli.models.model_names, MODELS), (cli.outcomes._protocol_names, PROTOCOLS)],
 )
 def test_names_are_completed(complete, known):
     assert complete("") == list(known)

@@ -143,7 +143,7 @@ def evaluate(
 
       crs evaluate -m reficr-tiny --task dialogue-management
 
-      crs evaluate -m llm-zeroshot -m llm-rerank --llm-base-url http://localhost:8000/v1 --llm-model NAME
+      crs evaluate -m llm-zeroshot --llm-base-url URL --llm-model NAME
     """
     from crscli.steps.evaluate import evaluate as step
 
