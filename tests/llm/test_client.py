@@ -40,7 +40,10 @@ class Asking:
                                 "some-model", **self.settings)  # fmt: skip
             self.llm = Llm(endpoint, cache, sleep=self.waits.append, **options)
             self.address = endpoint.base_url
-            return self.llm.complete([ask(text) for text in texts])
+            try:
+                return self.llm.complete([ask(text) for text in texts])
+            finally:
+                self.llm.close()
 
 
 @pytest.fixture

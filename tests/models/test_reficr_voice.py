@@ -9,6 +9,7 @@ from reficr_world import CATALOGUE, TRAIN, VALID, dialogue, untrained
 
 from crscli.decoding import Decoding
 from crscli.dialogue import ACTS, Context, Turn, cut
+from crscli.labels import order_of
 from crscli.models.reficr import prompts
 from crscli.models.reficr.rows import answer_rows, check_guards, stored
 from crscli.recommender import FitData, Ranking
@@ -27,26 +28,16 @@ def hostile(rng):
 def test_a_thousand_hostile_answers_all_make_permutations():
     rng = random.Random(0)
     for _ in range(1000):
-        number = rng.randint(1, 20)
+        number = rng.randint(1, len(CATALOGUE))
         text = hostile(rng) if rng.random() < 0.7 else "".join(chr(rng.randint(1, 0x2FF)) for _ in range(60))
-        order = prompts.completed(prompts.read_order(text, number), number)
-        assert sorted(order) == list(range(number)), text
+        labels = order_of(text, [CATALOGUE[n] for n in range(number)]).labels
+        assert sorted(prompts.completed([label - 1 for label in labels], number)) == list(range(number)), text
 
 
-@pytest.mark.parametrize(
-    ("text", "order"),
-    [
-        ("[3]\n[1]\n[2]", [2, 0, 1]),
-        ("[3], [1], [3]", [2, 0]),
-        ("2\n1\n", [1, 0]),
-        ("[2] Alien (1979)\n[1] Heat (1995)", [1, 0]),
-        ("I would say [4] first, in 1999", [3]),
-        ("", []),
-        ("[9]", []),
-    ],
-)
-def test_an_order_is_read(text, order):
-    assert prompts.read_order(text, 4) == order
+def test_a_free_answer_in_the_form_that_is_learnt_is_read_back():
+    model = untrained()
+    text = model.network.backbone.text(model.layout.order([2, 0, 3, 1])[:-1])
+    assert order_of(text, [CATALOGUE[n] for n in range(4)]).labels == (3, 1, 4, 2)
 
 
 @pytest.mark.parametrize("ranking", ["likelihood", "constrained", "free", "random", "none"])

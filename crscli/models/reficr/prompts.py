@@ -35,7 +35,6 @@ ACT_NAMES = {act: act.capitalize() for act in ACTS}
 
 _NAMED = re.compile(rf"{re.escape(ITEM)}([^<\n]*)(?:{re.escape(ITEM_END)})?|{re.escape(PLACEHOLDER)}")
 _LEFT_OVER = re.compile("|".join(map(re.escape, TAGS)))
-_LABEL = re.compile(r"\[\s*(\d{1,6})\s*\]|(?<![\d.])(\d{1,6})(?![\d.])")
 
 
 def rank_prompt(number: int) -> str:
@@ -60,18 +59,6 @@ def explanation(before: Turn, acts: Sequence[str]) -> str:
         "chat": "keep talking",
     }  # fmt: skip
     return f"The seeker {' and '.join(before.acts)}: {' and '.join(doing[a] for a in ACTS if a in acts)}."
-
-
-def read_order(text: str, number: int) -> list[int]:
-    """Which candidates an answer names, from 0, in its order; never one twice, never one that is not there.
-
-    Labels in brackets count; where there are none, bare numbers do. Whatever the text is, the rest of the candidates
-    can be added in their own order to make a permutation.
-    """
-    bracketed = [m[1] for m in _LABEL.finditer(text) if m[1]]
-    found = bracketed or [m[2] for m in _LABEL.finditer(text) if m[2]]
-    inside = [int(label) - 1 for label in found if 1 <= int(label) <= number]
-    return list(dict.fromkeys(inside))
 
 
 def completed(order: Sequence[int], number: int) -> list[int]:

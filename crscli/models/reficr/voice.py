@@ -18,6 +18,7 @@ from crscli.backbone import Prefix
 from crscli.decoding import Decoding
 from crscli.dialogue import ACTS, Context
 from crscli.generation import decode
+from crscli.labels import order_of
 from crscli.models.reficr import prompts
 from crscli.models.reficr.layout import Branch, Layout
 from crscli.models.reficr.network import ReficrNetwork
@@ -145,8 +146,9 @@ class Voice:
         if way == "free":
             limit = Decoding(max_tokens=number * (len(self.layout.order([number - 1])) + 1))
             answers = self._decoded(asked, limit, items=False)
-            orders = [prompts.completed(prompts.read_order(text, number), number) for text in answers]
-            return [_scores_of(order) for order in orders]
+            shown = [[self.layout.catalogue[n] for n in row] for row in nums]
+            named = [order_of(text, items).labels for text, items in zip(answers, shown, strict=True)]
+            return [_scores_of(prompts.completed([label - 1 for label in labels], number)) for labels in named]
         labels = [(*self.layout.opening, *self.layout.label(place)) for place in range(number)]
         if way == "likelihood":
             return list(self.options(asked.prefix, asked.first, labels).float().cpu().numpy())
