@@ -46,18 +46,27 @@ class Item:
         """What a person reads: "Police Academy (1984)"."""
         return self.title if self.year is None else f"{self.title} ({self.year})"
 
-    def text(self, parts: Sequence[str] = ("name", "genres", "directors", "cast", "keywords", "plot")) -> str:
+    def field(self, name: str, *, cast: int | None = None) -> str:
+        """One field as text, "" where nothing is known; at most `cast` names of a cast, if given."""
+        value = getattr(self, name)
+        if isinstance(value, tuple):
+            return ", ".join(value[:cast] if name == "cast" else value)
+        return "" if value is None else str(value)
+
+    def text(
+        self,
+        parts: Sequence[str] = ("name", "genres", "directors", "cast", "keywords", "plot"),
+        *,
+        cast: int | None = None,
+    ) -> str:
         """The item as a document: the named fields in the given order, empty ones left out.
 
         Args:
             parts: any of name, title, year, genres, directors, writers, cast, companies, keywords, language, plot;
                 leaving one out ablates it.
+            cast: names of a cast at most; all by default.
         """
-        rendered = []
-        for part in parts:
-            value = getattr(self, part)
-            rendered.append(", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value))
-        return ". ".join(text for text in rendered if text)
+        return ". ".join(text for part in parts if (text := self.field(part, cast=cast)))
 
 
 def split_title(text: str) -> tuple[str, int | None]:

@@ -53,10 +53,7 @@ def item_text(item: Item, fields: tuple[str, ...], plot_characters: int) -> str:
     """An item on one line: "Alien (1979); genres: horror; cast: A, B, C; plot: ..."; three names of a cast."""
     shown = []
     for name in fields:
-        value = getattr(item, name)
-        if isinstance(value, tuple):
-            value = ", ".join(value[:3] if name == "cast" else value)
-        text = plain(str(value)) if value else ""
+        text = plain(item.field(name, cast=3))
         if name == "plot":
             text = textwrap.shorten(text, plot_characters, placeholder=" …")
         if text:

@@ -184,13 +184,8 @@ class Embedding:
         return F.normalize(made.float(), dim=-1) if self.config.similarity == "cosine" else made
 
     def _item_rows(self, catalogue: Catalogue, fields: Sequence[str] | None = None) -> list[tuple[int, ...]]:
-        texts = []
-        for item in catalogue:
-            values = [(name, getattr(item, name)) for name in (self.config.fields if fields is None else fields)]
-            parts = [
-                ", ".join(v[:3] if n == "cast" else v) if isinstance(v, tuple) else str(v or "") for n, v in values
-            ]
-            texts.append(". ".join(part for part in parts if part))
+        chosen = self.config.fields if fields is None else fields
+        texts = [item.text(chosen, cast=3) for item in catalogue]
         rows = self.backbone.tokenize(texts)
         return [self._tokens(self.config.item_instruction, row, self.config.item_tokens) for row in rows]
 

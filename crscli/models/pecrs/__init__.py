@@ -28,7 +28,7 @@ from crscli.errors import ArtifactMissing
 from crscli.generation import decode
 from crscli.index import ItemIndex
 from crscli.metrics.text import best_threshold
-from crscli.models.pecrs.config import CODE, PecrsConfig, field_text
+from crscli.models.pecrs.config import CODE, PecrsConfig
 from crscli.models.pecrs.layout import SPECIALS, Layout
 from crscli.models.pecrs.lexical import lexical_embeddings
 from crscli.models.pecrs.network import PecrsNetwork
@@ -488,4 +488,4 @@ def _corpus(catalogue: Catalogue, dialogues: Sequence[Dialogue], config: PecrsCo
         for turn in dialogue.turns:
             yield f"{'A' if turn.role == 'recommender' else 'B'}: {turn.text}"
     for item in catalogue:
-        yield from (text for name in config.fields if (text := field_text(item, name)))
+        yield from (text for name in config.fields if (text := item.field(name, cast=3)))

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from crscli.catalogue import Item
-
 CODE: dict[str, Any] = {
     "lora_targets": "qv",
     "head_depth": 1,
@@ -193,11 +191,3 @@ class PecrsConfig:
     def fields(self) -> tuple[str, ...]:
         """The fields of an item's text."""
         return tuple(name.strip() for name in self.item_fields.split(",") if name.strip())
-
-
-def field_text(item: Item, name: str) -> str:
-    """One field of an item's text; at most three names of a cast."""
-    value = getattr(item, name)
-    if isinstance(value, tuple):
-        return ", ".join(value[:3] if name == "cast" else value)
-    return "" if value is None else str(value)

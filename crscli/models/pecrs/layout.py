@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from crscli.backbone import Backbone
 from crscli.catalogue import Catalogue
 from crscli.dialogue import Context, Dialogue, Turn, cut, merge_turns
-from crscli.models.pecrs.config import PecrsConfig, field_text
+from crscli.models.pecrs.config import PecrsConfig
 from crscli.recommender import PLACEHOLDER
 
 SPECIALS = ("[REC]", "[REC_END]", "[SEP]", PLACEHOLDER)
@@ -125,7 +125,7 @@ class Layout:
     def items(self, fields: Sequence[str] | None = None) -> list[tuple[int, ...]]:
         """Token ids of every item's text: fields with [SEP] between them, the empty ones too."""
         chosen = self.config.fields if fields is None else tuple(fields)
-        texts = [field_text(item, name) for item in self.catalogue for name in chosen]
+        texts = [item.field(name, cast=3) for item in self.catalogue for name in chosen]
         flat = self._backbone.tokenize(texts)
         rows = []
         for num in range(len(self.catalogue)):

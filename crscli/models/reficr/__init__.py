@@ -27,8 +27,8 @@ from crscli.errors import ArtifactMissing
 from crscli.index import ItemIndex
 from crscli.metrics.text import best_threshold
 from crscli.models.reficr import blending, mining, prompts
-from crscli.models.reficr.config import CODE, ReficrConfig, item_text
-from crscli.models.reficr.layout import Layout, specials
+from crscli.models.reficr.config import CODE, ReficrConfig
+from crscli.models.reficr.layout import CAST, Layout, specials
 from crscli.models.reficr.network import ReficrNetwork
 from crscli.models.reficr.rows import (
     Asked,
@@ -53,6 +53,8 @@ from crscli.training.processes import is_first
 
 _MEMORY = {"cpu": 5e8, "cuda": 1.6e10}
 """Bytes that the keys and values of the contexts read at once may take."""
+Neighbours = tuple[np.ndarray, np.ndarray] | None
+"""Places in the store of the conversations most like each context, (B, M), and their cosines."""
 _JUDGED = 1000
 """Valid turns on which evidence is weighed, at most."""
 
@@ -273,12 +275,14 @@ class Reficr:
         chosen = judged[:: max(1, len(judged) // _JUDGED)]
         targets = [list(dict.fromkeys(self.catalogue.vocabulary.nums(e.targets).tolist())) for e in chosen]
         chosen, targets = zip(*[(e, t) for e, t in zip(chosen, targets, strict=True) if t], strict=True)
-        given = np.concatenate([self._features([e.context for e in part]) for part in self._parts(chosen)])
+        given = np.concatenate([self._evidence([e.context for e in part]) for part in self._parts(chosen)])
         self.blend = blending.fitted(given, targets, self.blend)
         if self.ranking not in ("none", "random") and "answers" in self.network.weights:
             pairs = []
             for part in self._parts(chosen):
-                nums, base, own = self._ordered([e.context for e in part], self._found([e.context for e in part])[0])
+                contexts = [e.context for e in part]
+                near = self._neighbours(contexts)
+                nums, base, own = self._ordered(contexts, self._found(contexts, near)[0], near)
                 pairs += [(n, np.stack([b, o], axis=1)) for n, b, o in zip(nums, base, own, strict=True)]
             inside = [[int(np.flatnonzero(n == x)[0]) for x in t if x in n] for (n, _), t in zip(pairs, targets,
                                                                                              strict=True)]  # fmt: skip
@@ -405,31 +409,35 @@ class Reficr:
         return rankings
 
     def _rank(self, contexts: Sequence[Context], k: int) -> list[Ranking]:
-        found, scores = self._found(contexts, k)
+        similar = self._neighbours(contexts)
+        found, scores = self._found(contexts, similar, k)
         near = min(self.candidates, found.shape[1])
         if self.ranking != "none" and near > 1:
-            _, base, own = self._ordered(contexts, found)
+            _, base, own = self._ordered(contexts, found, similar)
             mixed = base * self.order_weights[0] + own * self.order_weights[1]
             places = np.argsort(-mixed, axis=1, kind="stable")
             found[:, :near] = np.take_along_axis(found[:, :near], places, axis=1)
             # The candidates keep the scores that their places had: the rest follows below them as it was found.
         return [Ranking(items[:k], row[:k]) for items, row in zip(found, scores, strict=True)]
 
-    def _found(self, contexts: Sequence[Context], k: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def _found(self, contexts: Sequence[Context], near: Neighbours, k: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """(B, K) items and scores, the best first, before they are ordered."""
         wanted = min(len(self.catalogue), max(k, self.candidates))
         if not self.config.blended:
             return self.index.search(self.encode_queries(contexts), wanted)
-        scores = self._features(contexts) @ self.blend.astype(np.float32)
+        scores = self._features(contexts, near) @ self.blend.astype(np.float32)
         nums = metrics.top_k(scores, wanted)
         return nums, np.take_along_axis(scores, nums, axis=1)
 
-    def _features(self, contexts: Sequence[Context]) -> np.ndarray:
+    def _evidence(self, contexts: Sequence[Context]) -> np.ndarray:
+        return self._features(contexts, self._neighbours(contexts))
+
+    def _features(self, contexts: Sequence[Context], neighbours: Neighbours) -> np.ndarray:
         """(B, N, F) evidence for every item."""
         similar = self.index.scores(self.encode_queries(contexts)) / self.config.temperature
         votes = np.zeros_like(similar)
-        if self.conversations != "none" and len(self.store):
-            near, alike = self._neighbours(contexts)
+        if neighbours is not None:
+            near, alike = neighbours
             weights = np.exp((alike - alike[:, :1]) / self.config.temperature)
             weights /= weights.sum(1, keepdims=True)
             for row, (places, shares) in enumerate(zip(near, weights, strict=True)):
@@ -439,8 +447,10 @@ class Reficr:
         mentioned = [self.catalogue.vocabulary.nums(c.mentions) for c in contexts]
         return blending.features(similar, votes, self.popularity, mentioned)
 
-    def _neighbours(self, contexts: Sequence[Context]) -> tuple[np.ndarray, np.ndarray]:
-        """(B, M) places in the store, and cosines."""
+    def _neighbours(self, contexts: Sequence[Context]) -> Neighbours:
+        """(B, M) places in the store, and cosines; None where conversations are left out."""
+        if self.conversations == "none" or not len(self.store):
+            return None
         return mining.best(self._queries("find-conversation", contexts), self.store.vectors, self.config.neighbours)
 
     @property
@@ -457,7 +467,9 @@ class Reficr:
             found += [[self.store.targets[place] for place in row] for row in near.tolist()]
         return found
 
-    def _ordered(self, contexts: Sequence[Context], found: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _ordered(
+        self, contexts: Sequence[Context], found: np.ndarray, neighbours: Neighbours
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(B, K) candidates, what was found of them (their places from 0 down), and what the ranking says of them."""
         near = min(self.candidates, found.shape[1])
         nums = found[:, :near]
@@ -467,9 +479,8 @@ class Reficr:
             draws = [np.random.default_rng(list(key)) for key in keys]
             return nums, np.zeros_like(base), np.stack([draw.permutation(near) for draw in draws]).astype(np.float64)
         known: list[tuple[int, ...]] = [()] * len(contexts)
-        if self.conversations != "none" and len(self.store):
-            near_one, _ = self._neighbours(contexts)
-            known = [known_of(self.layout, self.store.conversation(int(row[0]))) for row in near_one]
+        if neighbours is not None:
+            known = [known_of(self.layout, self.store.conversations[int(row[0])]) for row in neighbours[0]]
         scores = self.voice.order(contexts, nums.tolist(), known, self.ranking)  # type: ignore[arg-type]
         return nums, base, np.stack(scores).astype(np.float64)
 
@@ -560,4 +571,4 @@ def _corpus(catalogue: Catalogue, dialogues: Sequence[Dialogue], config: ReficrC
             yield prompts.PREFIXES[turn.role] + turn.text
     yield from prompts.fixed()
     for item in catalogue:
-        yield item_text(item, config.fields)
+        yield item.text(config.fields, cast=CAST)

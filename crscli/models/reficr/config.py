@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from crscli.catalogue import Item
-
 CODE: dict[str, Any] = {"epochs": 1, "in_batch": True, "mask_false_negatives": False, "whole_turns": False}
 """What the released code does otherwise than the paper says (`--recipe code`).
 
@@ -217,14 +215,3 @@ class ReficrConfig:
 
 def _listed(names: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in names.split(",") if part.strip())
-
-
-def item_text(item: Item, fields: tuple[str, ...]) -> str:
-    """An item as it is read: its named fields, at most three names of a cast."""
-    parts = []
-    for name in fields:
-        value = getattr(item, name)
-        if isinstance(value, tuple):
-            value = ", ".join(value[:3] if name == "cast" else value)
-        parts.append("" if value is None else str(value))
-    return ". ".join(part for part in parts if part)

@@ -12,10 +12,12 @@ from crscli.backbone import Backbone
 from crscli.catalogue import Catalogue
 from crscli.dialogue import ACTS, Context, Turn
 from crscli.models.reficr import prompts
-from crscli.models.reficr.config import ReficrConfig, item_text
+from crscli.models.reficr.config import ReficrConfig
 from crscli.recommender import PLACEHOLDER
 from crscli.transcript import Transcript
 
+CAST = 3
+"""Names of a cast in an item's text."""
 END = "<|end|>"
 """Ends an answer, where the tokenizer has no token for it."""
 
@@ -108,7 +110,7 @@ class Layout:
     def items(self, catalogue: Catalogue | None = None, fields: Sequence[str] | None = None) -> list[Embedded]:
         """Every item's text, to be found."""
         chosen = self.config.fields if fields is None else tuple(fields)
-        texts = [item_text(item, chosen) for item in catalogue or self.catalogue]
+        texts = [item.text(chosen, cast=CAST) for item in catalogue or self.catalogue]
         rows = self._backbone.tokenize(texts)
         return [self.embedded("item", row[: self.config.passage_tokens]) for row in rows]
 
@@ -146,7 +148,7 @@ class Layout:
     def candidates(self, nums: Sequence[int], room: int) -> tuple[int, ...]:
         """Candidates under their labels, a line each; lines are cut alike where they are too long together."""
         fields = self.config.shown_fields
-        rows = self._backbone.tokenize([item_text(self.catalogue[n], fields) for n in nums])
+        rows = self._backbone.tokenize([self.catalogue[n].text(fields, cast=CAST) for n in nums])
         each = max(4, room // max(1, len(nums)) - 6)
         parts = [
             (*self.opening, *self.label(place), *self.text(" "), *row[:each], *self.newline)

@@ -34,10 +34,6 @@ class Store:
     def __len__(self) -> int:
         return len(self.conversations)
 
-    def conversation(self, place: int) -> Conversation:
-        """One of them."""
-        return self.conversations[place]
-
     @cached_property
     def targets(self) -> list[tuple[int, ...]]:
         """Item numbers that each was recommended."""
