@@ -17,6 +17,8 @@ from crscli.vocabulary import Vocabulary, natural_order
 # Seen in published lists: "(1984)", "(2015 film)", a bracket that is not closed, and an empty one. Other numbers in
 # brackets ("(1408)", "(12345)") belong to the title.
 _YEAR = re.compile(r"\s*\((?:((?:1[89]|2[01])[0-9]{2})(?![0-9])[^()]*\)?|\s*\))$")
+LONGEST = 999
+"""Minutes of a running time, at most."""
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
@@ -24,7 +26,8 @@ _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 class Item:
     """One thing that can be recommended. Remakes are different items: the year is not part of the title.
 
-    `aliases` are further titles it goes by; `ids` tell what it is elsewhere ("tmdb:603", "imdb:tt0133093").
+    `runtime` is in minutes, `language` the two letters of ISO 639-1; `aliases` are further titles it goes by; `ids`
+    tell what it is elsewhere ("tmdb:603", "imdb:tt0133093").
     """
 
     item_id: str
@@ -40,6 +43,7 @@ class Item:
     language: str = ""
     aliases: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
+    runtime: int | None = None
 
     @property
     def name(self) -> str:
@@ -84,6 +88,15 @@ def split_title(text: str) -> tuple[str, int | None]:
     return text, None
 
 
+def minutes(value: object) -> int | None:
+    """A running time that a table gives, as 141, "141" or 141.0; None where it gives none or what cannot be one."""
+    try:
+        told = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else 0.0
+    except ValueError:
+        return None
+    return round(told) if 1 <= told <= LONGEST else None
+
+
 def plain_title(title: str) -> str:
     """A title as lists are matched on it: without year, lower case, blanks collapsed."""
     return split_title(title)[0].lower()
@@ -99,6 +112,7 @@ _SCHEMA = pa.schema(
         *(pa.field(name, pa.list_(pa.string())) for name in ("writers", "companies")),
         pa.field("language", pa.string()),
         *(pa.field(name, pa.list_(pa.string())) for name in ("aliases", "ids")),
+        pa.field("runtime", pa.int32()),
     ]
 )
 

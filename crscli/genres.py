@@ -4,7 +4,7 @@ Knows how a genre is said, not whether it is wanted (`wishes`) or whose it is.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -156,6 +156,16 @@ def canonical(name: str) -> str:
     """The one name of a catalogue's genre: "Sci-Fi" gives "science fiction"; an unknown genre in lower case."""
     plain = " ".join(name.lower().replace("_", " ").split())
     return _names().get(plain, plain)
+
+
+def known(names: Iterable[str]) -> list[str]:
+    """The genres of GENRES that a catalogue's names stand for, sorted; "action comedy film" holds several."""
+    return sorted({genre for name in names for genre in _known_in(name)})
+
+
+@cache
+def _known_in(name: str) -> frozenset[str]:
+    return frozenset(({canonical(name)} & GENRES.keys()) | {span.genre for span in said(name)})
 
 
 @cache

@@ -1,24 +1,21 @@
-"""What an evaluation, a chat or a user simulator sees of a model, and a dialogue being held.
+"""What an evaluation, a chat or a user simulator sees of a model, and what a model learns from.
 
 Knows no model and no workspace.
 """
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import scipy.sparse as sp
 
-from crscli.catalogue import Catalogue, Item
+from crscli.catalogue import Catalogue
 from crscli.decoding import Decoding
-from crscli.dialogue import Context, Dialogue, Link, Turn
-from crscli.genres import canonical, said
+from crscli.dialogue import Context, Dialogue, Turn
 from crscli.kg import KnowledgeGraph
 from crscli.progress import Progress, silent
-from crscli.wishes import Wishes, WishReader
 
 
 @dataclass(frozen=True)
@@ -41,13 +38,15 @@ class Reason:
     mentioned itself.
 
     `evidence` is the item id, the word or the name; `share` is its part of the positive contributions to the score, in
-    [0, 1]; `feature` names what of the model added most, where the model has named features.
+    [0, 1]; `feature` names what of the model added most, where the model has named features; `like` is the id of the
+    item that something is in common with, where that is known.
     """
 
-    kind: Literal["mention", "word", "request", "name", "metadata", "dialogues", "popularity", "repeat"]
+    kind: Literal["mention", "word", "request", "person", "name", "metadata", "dialogues", "popularity", "repeat"]
     evidence: str
     share: float
     feature: str = ""
+    like: str = ""
 
 
 class Recommender(Protocol):
@@ -202,106 +201,3 @@ class Fittable(Protocol):
     def load(cls, directory: Path, catalogue: Catalogue, config: Any) -> Self:
         """Read what `save` wrote; catalogue and settings must be those it was fitted with."""
         ...
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a session answers: the text, the recommended items best first, why, and what was understood."""
-
-    text: str
-    items: tuple[Item, ...]
-    reasons: tuple[tuple[Reason, ...], ...]
-    links: tuple[Link, ...]
-
-
-_LOOKED_AT = 200
-"""How far down the ranking a session looks for an item that fits what was said plainly."""
-
-Realise = Callable[[Context, Sequence[Item], Sequence[tuple[Reason, ...]]], str]
-FindLinks = Callable[[str, Sequence[Turn]], tuple[Link, ...]]
-"""(text, the turns before) -> its links, as `linking.Linker.link`."""
-
-
-@dataclass
-class Session:
-    """A dialogue being held: links what is said, ranks, answers, and remembers.
-
-    Args:
-        recommender: any model; with `explain` its reasons are given.
-        link: finds the links of what the seeker says.
-        realise: puts a recommendation into words; None lets a Responder speak for itself.
-        shown: how many items a reply recommends.
-        decoding: how a Responder speaks.
-    """
-
-    recommender: Recommender
-    link: FindLinks
-    realise: Realise | None
-    shown: int = 1
-    decoding: Decoding = field(default_factory=lambda: Decoding("nucleus", p=0.9))
-    turns: list[Turn] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._reader = WishReader(p for i in self.recommender.catalogue for p in (*i.cast, *i.directors, *i.writers))
-
-    def say(self, text: str) -> Reply:
-        """Take the seeker's turn and answer it; mentioned or recommended items are not offered again."""
-        links = self.link(text, self.turns)
-        # Without a place: an opinion on a film named before, which is no new mention of it.
-        self.turns.append(Turn("seeker", text, tuple(link for link in links if link.start >= 0)))
-        context = Context(tuple(self.turns))
-        catalogue = self.recommender.catalogue
-        known = set(context.mentions)
-        ranking = self.recommender.rank([context], self.shown + len(known) + _LOOKED_AT)[0]
-        wishes = self._reader.read(self.turns)
-        unknown = [int(n) for n in ranking.item_nums if catalogue[int(n)].item_id not in known]
-        # What was refused or asked for by year is heeded as far as the ranking reaches.
-        ordered = sorted(unknown, key=lambda n: not _fits(catalogue, catalogue[n], wishes))
-        fresh = ordered[: self.shown]
-        own = ""
-        if self.realise is None:
-            own, fresh = self._own_words(context, ordered)
-        explain = getattr(self.recommender, "explain", None)
-        reasons = explain(context, fresh) if explain else [()] * len(fresh)
-        items = tuple(catalogue[n] for n in fresh)
-        reply = self.realise(context, items, reasons) if self.realise else own
-        people = tuple(link for link in self.link(reply, self.turns) if link.kind == "person")
-        self.turns.append(Turn("recommender", reply, _links_to(items, reply) + people))
-        return Reply(reply, items, tuple(reasons), links)
-
-    def _own_words(self, context: Context, ordered: Sequence[int]) -> tuple[str, list[int]]:
-        """What the model says, and the items it names."""
-        nums = np.array(ordered, dtype=np.int64)
-        ranking = Ranking(nums, -np.arange(len(nums), dtype=np.float32))
-        responder: Any = self.recommender
-        said = responder.respond([context], [ranking], self.decoding)[0]
-        return said.text, list(dict.fromkeys(said.item_nums))
-
-
-def _fits(catalogue: Catalogue, item: Item, wishes: Wishes) -> bool:
-    """Whether an item holds nothing that was refused, and is of the years that were asked for."""
-    refused = {wish.value for wish in wishes.unwanted()}
-    own = {genre for name in item.genres for genre in (canonical(name), *(g.genre for g in said(name)))}
-    if refused & (own | {*item.cast, *item.directors, *item.writers}):
-        return False
-    for wish in wishes.wanted("years"):
-        first, dash, last = wish.value.partition("-")
-        than = catalogue.item(wish.than).year if wish.than in catalogue else None
-        if dash and (item.year is None or not int(first or 0) <= item.year <= int(last or 9999)):
-            return False
-        if than is not None and (item.year is None or (item.year < than) != (wish.value == "older")):
-            return False
-    return True
-
-
-def _links_to(items: Sequence[Item], text: str) -> tuple[Link, ...]:
-    """The first place of each item's name; a name inside a longer one ("Alien" in "Aliens") is none of its places."""
-    names = sorted((re.escape(item.name) for item in items), key=len, reverse=True)
-    places: dict[str, int] = {}
-    for found in re.finditer(rf"(?<!\w)(?:{'|'.join(names)})(?!\w)", text):
-        places.setdefault(found.group(), found.start())
-    starts = [places.get(item.name, -1) for item in items]
-    return tuple(
-        Link("item", item.item_id, start, start + len(item.name) if start >= 0 else -1)
-        for item, start in zip(items, starts, strict=True)
-    )

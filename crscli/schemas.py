@@ -32,6 +32,7 @@ _ITEM = _object(
     language=_TEXT,
     aliases={**_TEXTS, "description": "further titles it goes by"},
     ids={**_TEXTS, "description": "what it is elsewhere: 'tmdb:603'"},
+    runtime={"type": ["integer", "null"], "minimum": 1, "maximum": 999, "description": "minutes"},
 )
 
 _LINK = _object(

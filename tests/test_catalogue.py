@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crscli.catalogue import Catalogue, Item, plain_title, split_title
+from crscli.catalogue import Catalogue, Item, minutes, plain_title, split_title
 
 FULL = Item(
     "7", "Heat", 1995, ("Crime", "Drama"), ("M. Mann",), ("A. Pacino", "R. De Niro"), ("heist",), "Cops and robbers"
@@ -125,3 +125,12 @@ def test_titles_that_look_like_nothing_or_like_markup_come_back(tmp_path):
     catalogue = Catalogue(Item(f"i{n:02}", title) for n, title in enumerate(titles))
     catalogue.save(tmp_path / "items.parquet")
     assert [i.title for i in Catalogue.load(tmp_path / "items.parquet")] == titles
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [(141, 141), ("141", 141), (141.0, 141), ("141.0", 141), (0, None), ("", None), (None, None), ("long", None),
+     (True, None), (5000, None), (float("nan"), None), ([90], None)],
+)  # fmt: skip
+def test_running_times_are_minutes_or_unknown(told, wanted):
+    assert minutes(told) == wanted

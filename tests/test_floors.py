@@ -15,12 +15,12 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "__init__ errors progress datasets.sample",
-            "vocabulary workspace schemas names genres decoding",
+            "vocabulary workspace schemas names genres languages decoding",
             "dialogue catalogue kg wishes metrics",
             "datasets metadata linking protocols config",
             "signals ranker backbone generation graph_encoder index training llm recommender phrasing simulator"
             " answers evaluation analyses figures report comparisons transcript speech repeats"
-            " management titles labels",
+            " management titles labels session",
             "models console",
             "steps",
             "cli __main__",
@@ -66,7 +66,12 @@ SAME_FLOOR = {
     ("signals.joint", "signals.mentions"),
     ("signals.joint", "signals.talk"),
     ("signals.features", "ranker"),
+    ("session", "phrasing"),
+    ("session", "recommender"),
+    ("session", "session"),
+    ("session", "signals"),
     ("wishes", "dialogue"),
+    ("wishes", "wishes"),
     ("workspace", "__init__"),
 }
 
@@ -104,7 +109,7 @@ DOORS = {
     "faiss": {"index"},
     "rouge_score": {"metrics.text"},
     "sacrebleu": {"metrics.text"},
-    "rapidfuzz": {"linking.fuzzy", "linking.people", "metadata.match"},
+    "rapidfuzz": {"linking.fuzzy", "linking.people", "metadata.match", "session.spelling"},
     "urllib.request": set(),
     "http": set(),
     "socket": set(),

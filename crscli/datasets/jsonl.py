@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from crscli.catalogue import Item, split_title
+from crscli.catalogue import LONGEST, Item, minutes, split_title
 from crscli.datasets.corpus import Corpus, check_splits_apart, clean, distinct, with_marks_in_text
 from crscli.datasets.records import BadRows, read_csv, read_json_lines
 from crscli.datasets.source import Source
@@ -23,7 +23,7 @@ ALLOW = (*ITEM_FILES, ONE_FILE, *SPLIT_FILES.values())
 _LISTS = ("genres", "directors", "cast", "keywords", "writers", "companies", "aliases", "ids")
 _TEXTS = ("plot", "language")
 _YEARS = range(1800, 2200)
-_ITEM_FIELDS = {"item_id", "title", "year", *_TEXTS, *_LISTS}
+_ITEM_FIELDS = {"item_id", "title", "year", "runtime", *_TEXTS, *_LISTS}
 _DIALOGUE_FIELDS = {"dialogue_id", "split", "order", "recommender_id", "turns"}
 
 
@@ -107,7 +107,10 @@ def _item(row: Mapping[str, Any]) -> Item:
         raise ValueError(f"year {year!r} of item {item_id!r} is no year")
     lists = {name: _list(row, name) for name in _LISTS}
     plot, language = (clean(_text(row, name)) for name in _TEXTS)
-    return Item(item_id, clean(title), year, plot=plot, language=language, **lists)
+    runtime = minutes(row.get("runtime"))
+    if row.get("runtime") not in (None, "") and runtime is None:
+        raise ValueError(f"runtime {row['runtime']!r} of item {item_id!r} is no number of minutes up to {LONGEST}")
+    return Item(item_id, clean(title), year, plot=plot, language=language, runtime=runtime, **lists)
 
 
 def _text(row: Mapping[str, Any], key: str, *, required: bool = False) -> str:

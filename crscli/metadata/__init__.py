@@ -13,7 +13,8 @@ from crscli.genres import canonical
 from crscli.metadata.match import title_key
 
 FIELDS = (
-    "genres", "directors", "writers", "cast", "companies", "keywords", "language", "plot", "year", "aliases", "ids"
+    "genres", "directors", "writers", "cast", "companies", "keywords", "language", "plot", "year", "runtime", "aliases",
+    "ids",
 )  # fmt: skip
 """What a source may tell of an item; its item id and title are never changed."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from crscli.catalogue import Item, split_title
+from crscli.catalogue import Item, minutes, split_title
 from crscli.datasets.corpus import clean
 from crscli.datasets.records import BadRows, read_csv, read_json_lines
 from crscli.datasets.source import Source
@@ -163,6 +163,7 @@ def _own(_: str, row: Row) -> Item:
         year if given is None else given,
         plot=_text(row, "plot"),
         language=_text(row, "language"),
+        runtime=minutes(row.get("runtime")),
         **{name: _own_list(row, name) for name in _LISTS},
     )
 
@@ -227,6 +228,7 @@ def _tmdb_5000(_: str, row: Row) -> Item:
         keywords=_texts(_parsed(row, "keywords")),
         plot=_text(row, "overview"),
         language=_text(row, "original_language"),
+        runtime=minutes(row.get("runtime")),
         aliases=(original,) if original and original != title else (),
         ids=(f"tmdb:{number}",) if number.isdigit() else (),
     )

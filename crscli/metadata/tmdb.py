@@ -17,7 +17,7 @@ from typing import Any
 from tmdbv3api import Find, Movie, Search
 from tmdbv3api.exceptions import TMDbException
 
-from crscli.catalogue import Item
+from crscli.catalogue import Item, minutes
 from crscli.datasets.corpus import clean
 from crscli.errors import SourceError
 from crscli.metadata.match import Candidate, Match, choose, of_title, title_key, years_by_title
@@ -219,6 +219,7 @@ def read_details(details: Mapping[str, Any]) -> tuple[Item, list[Credit]]:
         plot=clean(plot) if isinstance(plot, str) else "",
         language=language if isinstance(language, str) else "",
         aliases=_aliases(title, details),
+        runtime=minutes(details.get("runtime")),
         ids=(f"tmdb:{details['id']}", *([f"imdb:{imdb}"] if isinstance(imdb, str) and imdb else [])),
     )
     return item, credits

@@ -4,7 +4,7 @@ Empty matrices where there are no metadata. Knows nothing about dialogues.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -64,17 +64,6 @@ def weighted(table: sp.csr_array, at_most: float = 1.0) -> sp.csr_array:
     return rows_of_length_1(heavy)
 
 
-def genres_of(item: Item) -> list[str]:
-    """The canonical genres of an item, sorted; names like "action comedy film" hold several."""
-    return sorted({genre for name in item.genres for genre in _genres_of_name(name)})
-
-
-@cache
-def _genres_of_name(name: str) -> frozenset[str]:
-    known = {genres.canonical(name)} & genres.GENRES.keys()
-    return frozenset(known | {span.genre for span in genres.said(name)})
-
-
 class Facets:
     """The facets of a catalogue, and the document of each item as weighted words."""
 
@@ -84,15 +73,15 @@ class Facets:
         self.labels = Facet([(x.lower() for x in chain(item.companies, item.keywords)) for item in catalogue])
         self.plot = Facet([_words(item.plot) for item in catalogue], at_most=_PLOT_AT_MOST)
         self.documents = Facet([_document(item) for item in catalogue])
-        known = [genres_of(item) for item in catalogue]
+        known = [genres.known(item.genres) for item in catalogue]
         self.genres = np.array([[genre in own for genre in GENRES] for own in known], dtype=np.float32).reshape(
             len(known), len(GENRES)
         )
         self.genre_weights = weighted(sp.csr_array(self.genres)).toarray()
         self.studios = np.array(
-            [[_of_studio(item, names) for names in STUDIO_NAMES.values()] for item in catalogue], dtype=np.float32
+            [[of_studio(item, names) for names in STUDIO_NAMES.values()] for item in catalogue], dtype=np.float32
         ).reshape(len(known), len(STUDIO_NAMES))
-        self.superheroes = np.array([_of_superheroes(item) for item in catalogue], dtype=np.float32)
+        self.superheroes = np.array([of_superheroes(item) for item in catalogue], dtype=np.float32)
         self.kids = self.genres[:, [GENRES.index("family"), GENRES.index("animation")]].max(axis=1)
 
     @property
@@ -121,15 +110,21 @@ def _document(item: Item) -> Iterable[str]:
     """Words of title, genres, plot and the first names on the bill."""
     people = chain(item.cast[:_STARS], item.directors[:_DIRECTORS])
     return chain(
-        _words(item.title), genres_of(item), _words(item.plot), *map(_words, people), *map(_words, item.keywords)
+        _words(item.title),
+        genres.known(item.genres),
+        _words(item.plot),
+        *map(_words, people),
+        *map(_words, item.keywords),
     )
 
 
-def _of_studio(item: Item, known: Iterable[str]) -> bool:
+def of_studio(item: Item, known: Iterable[str]) -> bool:
+    """Whether an item's companies or keywords hold one of the names of a studio."""
     labels = [label.lower() for label in chain(item.companies, item.keywords)]
     return any(name in label for name in known for label in labels)
 
 
-def _of_superheroes(item: Item) -> bool:
+def of_superheroes(item: Item) -> bool:
+    """Whether an item's metadata speak of superheroes."""
     text = " | ".join(chain(item.companies, item.keywords, item.genres, (item.plot,))).lower()
     return any(word in text for word in _SUPERHERO)

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from crscli import phrasing
 from crscli.linking import Linker
 from crscli.models import model_spec
 from crscli.progress import Progress, Say, silent
-from crscli.recommender import Session
+from crscli.session import Host, Session
 from crscli.steps._dataset import find_run, load_run, read_dataset
 from crscli.steps._training import Trained
 from crscli.steps.build_kg import build_kg
@@ -114,6 +112,5 @@ def _conversation(workspace_: Workspace, model: str, said: Sequence[str]) -> lis
     recommender, _ = load_run(workspace_, run, data)
     links = workspace_.artifact(DATASET, "links")
     linker = Linker.load(links.open() / LINKER, data.catalogue)
-    speaks = "respond" in recommender.tasks
-    session = Session(recommender, linker.link, None if speaks else partial(phrasing.realise, data.catalogue))
+    session = Session(Host(recommender, linker.link, shown=2, own_words=True))
     return [(text, session.say(text).text) for text in said]

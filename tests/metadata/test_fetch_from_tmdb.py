@@ -56,7 +56,7 @@ def test_what_is_written(workspace, server, capfd):
     assert made.outcomes == {"tmdb": {"matched": 7, "missing": 1}}
     assert made.coverage == {
         "genres": 8, "directors": 7, "writers": 7, "cast": 7, "companies": 7, "keywords": 7, "language": 7, "plot": 7,
-        "year": 8, "aliases": 0, "ids": 7,
+        "year": 8, "runtime": 7, "aliases": 0, "ids": 7,
     }  # fmt: skip
     assert made.notes == ["tmdb: 16 requests; 16 replies in tmdb.sqlite", NOTICE]
     assert (folder(workspace) / "NOTICE").read_text(encoding="utf-8") == NOTICE + "\n"

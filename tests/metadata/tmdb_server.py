@@ -18,6 +18,7 @@ def film(number, title, year, **facts):
         "title": title,
         "original_title": title,
         "original_language": "en",
+        "runtime": 100 + number % 60,
         "overview": f"About {title} of {year}.",
         "release_date": f"{year}-06-01",
         "imdb_id": f"tt{number:07d}",

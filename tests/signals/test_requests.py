@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from crscli import genres
 from crscli.catalogue import Catalogue, Item
 from crscli.dialogue import Context, Dialogue, Link, Turn
-from crscli.signals.facets import GENRES, STUDIO_NAMES, Facet, genres_of
+from crscli.signals.facets import GENRES, STUDIO_NAMES, Facet
 from crscli.signals.joint import JointSignals
 from crscli.signals.requests import CONTENT, ContentSignals
 from crscli.signals.talk import Lexicon, Talk, tokens
@@ -110,7 +111,7 @@ def test_every_studio_that_is_said_is_known_by_its_companies():
     ],
 )
 def test_genres_of_an_item_are_canonical(names, wanted):
-    assert genres_of(Item("x", "X", genres=names)) == sorted(wanted)
+    assert genres.known(names) == sorted(wanted)
 
 
 def test_a_facet_weighs_by_rarity_and_has_rows_of_length_1():
@@ -199,7 +200,7 @@ def test_likeness_is_a_cosine_of_idf_weighted_mentions(scores, content):
     sides = {
         "people": [{*i.cast, *i.directors, *i.writers} for i in ITEMS],
         "labels": [{x.lower() for x in (*i.companies, *i.keywords)} for i in ITEMS],
-        "genres": [genres_of(i) for i in ITEMS],
+        "genres": [genres.known(i.genres) for i in ITEMS],
     }
     weights = {1.0: {0: 0.85, 4: 1.0}, 0.0: {}}
     for name, sets in sides.items():

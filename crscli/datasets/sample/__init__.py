@@ -41,6 +41,8 @@ class Film:
     genres: tuple[str, ...]
     keywords: tuple[str, ...]
     plot: str
+    language: str
+    runtime: int
 
     @property
     def people(self) -> tuple[str, ...]:

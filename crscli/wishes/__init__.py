@@ -11,8 +11,10 @@ from typing import Literal
 
 from crscli import genres, names
 from crscli.dialogue import Turn
+from crscli.languages import FOREIGN, name_of
+from crscli.wishes.measures import lengths, said_languages
 
-WishKind = Literal["genre", "years", "person", "studio", "audience", "theme"]
+WishKind = Literal["genre", "years", "person", "studio", "audience", "theme", "length", "language"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class Wish:
     Args:
         kind: what it is.
         value: a genre of `genres.GENRES`, a person's name, a studio of STUDIOS, "kids", "superhero"; of years
-            "1980-1989", "2000-" or "-1979", "old" and "new", or "older" and "newer" than `than`.
+            "1980-1989", "2000-" or "-1979", "old" and "new", or "older" and "newer" than `than`; of length the same in
+            minutes; of language its code, or "foreign".
         wanted: False for "no horror".
         asked: it is stated as a wish; False where it is only said ("that one was really funny").
         turn: number of the turn.
@@ -172,6 +175,13 @@ def in_words(wish: Wish) -> str:
         if first and last:
             return first if first == last else f"the {first}s" if int(last) - int(first) == 9 else f"{first} to {last}"
         return f"{first} or later" if first else f"{last} or earlier"
+    if wish.kind == "length":
+        first, _, last = wish.value.partition("-")
+        if first and last:
+            return f"{first} to {last} minutes"
+        return f"at most {last} minutes" if last else f"at least {first} minutes"
+    if wish.kind == "language":
+        return "a foreign language" if wish.value == FOREIGN else name_of(wish.value)
     return {"kids": "something for kids", "superhero": "superheroes"}.get(wish.value, wish.value)
 
 
@@ -209,6 +219,9 @@ class WishReader:
         found += _genres(text, compared)
         found += _years(text, compared)
         found += self._named(text, turn)
+        found += [Wish("length", value, True, True, 0, start, end) for value, start, end in lengths(text)]
+        for code, start, end in said_languages(text):
+            found.append(Wish("language", code, not _negated(text, start, end), True, 0, start, end))
         for studio, pattern in STUDIOS.items():
             found += _each("studio", studio, pattern, text)
         found += _each("theme", "superhero", genres.SUPERHERO, text)
@@ -246,15 +259,15 @@ def read(turns: Sequence[Turn], people: Iterable[str] = ()) -> Wishes:
 
 
 def fold(stated: Iterable[Wish]) -> Wishes:
-    """What holds after all that was stated, oldest first: the newest word on a thing, the newest turn on years."""
+    """What holds after all that was stated, oldest first: the newest word on a thing; of years the newest turn."""
     held: dict[tuple[WishKind, str], Wish] = {}
     for wish in stated:
         before = held.pop((wish.kind, wish.value), None)
         if before is not None and before.asked and not wish.asked:
             held[wish.kind, wish.value] = before
             continue
-        if wish.kind == "years" and wish.asked:
-            older = [key for key, w in held.items() if w.kind == "years" and w.turn < wish.turn]
+        if wish.kind in ("years", "length", "language") and wish.asked:
+            older = [key for key, w in held.items() if w.kind == wish.kind and w.turn < wish.turn]
             for key in older:
                 del held[key]
         held[wish.kind, wish.value] = wish

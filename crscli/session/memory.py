@@ -1,0 +1,170 @@
+"""What is remembered of a dialogue: what was said, offered, wished for and thought of films; it goes into a file."""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from crscli.catalogue import Catalogue, Item
+from crscli.dialogue import Context, Dialogue, Link, Opinion, Turn, from_json, to_json
+from crscli.errors import UsageError
+from crscli.recommender import Reason
+from crscli.session.limits import Limit, limits_of
+from crscli.session.message import Message
+from crscli.session.questions import Question, Topic
+from crscli.wishes import Wish, Wishes, fold
+
+_TURNS_READ = 48
+"""Newest turns that a model is told."""
+
+
+@dataclass
+class Memory:
+    """Of one dialogue.
+
+    Args:
+        catalogue: what can be offered.
+        turns: said so far.
+        offered: ids of the items of each recommendation, the newest last.
+        opinions: item id -> liked, disliked, seen or refused.
+        stated: every wish that was read or given by a command, with its turn.
+        dropped: keys of limits that were taken back.
+        focus: id of the item that "it" stands for.
+        question: what was asked last and waits for an answer.
+        topics: of the questions asked so far.
+        reasons: why each item was offered.
+    """
+
+    catalogue: Catalogue
+    turns: list[Turn] = field(default_factory=list)
+    offered: list[list[str]] = field(default_factory=list)
+    opinions: dict[str, str] = field(default_factory=dict)
+    stated: list[Wish] = field(default_factory=list)
+    dropped: set[tuple[str, ...]] = field(default_factory=set)
+    focus: str = ""
+    question: Question | None = None
+    topics: list[Topic] = field(default_factory=list)
+    reasons: dict[str, tuple[Reason, ...]] = field(default_factory=dict)
+
+    def remember(self, message: Message) -> None:
+        """Take in what a message says, before it is answered."""
+        heard = message.heard
+        if "start over" in heard:
+            self.start_over()
+        for link in message.links:
+            if link.kind == "item" and link.opinion and link.id in self.catalogue:
+                self.opinions[link.id] = link.opinion
+        if "seen" in heard:
+            self.opinions |= {i: "seen" for i in message.meant if self.opinions.get(i) not in ("liked", "disliked")}
+        if "refuse" in heard and "ask" not in heard:
+            self.opinions |= {i: "refused" for i in message.meant if self.opinions.get(i) is None}
+        self.stated += message.wishes
+        self.dropped -= {Limit((wish,)).key() for wish in message.wishes}
+        self.turns.append(message.turn)
+        self.question = None
+
+    def offer(self, items: Sequence[Item], reasons: Sequence[tuple[Reason, ...]]) -> None:
+        """Take down what is offered, and why."""
+        if items:
+            self.offered.append([item.item_id for item in items])
+            self.focus = items[0].item_id
+            self.reasons |= {item.item_id: own for item, own in zip(items, reasons, strict=True)}
+
+    def start_over(self) -> None:
+        """Forget what was wished for; what is thought of films stays."""
+        self.stated.clear()
+        self.dropped.clear()
+        self.topics.clear()
+        self.question, self.focus = None, ""
+
+    @property
+    def wishes(self) -> Wishes:
+        """What is asked for and refused, as of now."""
+        return fold(self.stated)
+
+    def limits(self) -> list[Limit]:
+        """The wishes as limits, those that were taken back left out."""
+        held = self.wishes
+        texts = [turn.text for turn in self.turns]
+        found = limits_of([*held.wanted(), *held.unwanted()], texts)
+        return [limit for limit in found if limit.key() not in self.dropped]
+
+    def drop(self, limit: Limit) -> None:
+        """Take a limit back."""
+        self.dropped.add(limit.key())
+
+    def mark(self, item_id: str, opinion: Opinion) -> None:
+        """Note what the seeker thinks of an item, as if it had been said.
+
+        Raises:
+            UsageError: the catalogue has no such item.
+        """
+        if item_id not in self.catalogue:
+            raise UsageError(f"no item {item_id!r} in the catalogue", "name one by its title")
+        self.opinions[item_id] = opinion
+        said = {"liked": "I liked", "disliked": "I did not like", "seen": "I have seen"}[opinion]
+        name = self.catalogue.item(item_id).name
+        link = Link("item", item_id, len(said) + 1, len(said) + 1 + len(name), opinion=opinion)
+        self.turns.append(Turn("seeker", f"{said} {name}.", (link,)))
+        self.focus = item_id
+
+    def context(self) -> Context:
+        """What a model is told: the newest turns."""
+        return Context(tuple(self.turns[-_TURNS_READ:]))
+
+    def liked(self) -> list[int]:
+        """Numbers of the items that were spoken of and not disliked, the newest first."""
+        known = self.catalogue
+        own = [i for t in reversed(self.turns) if t.role == "seeker" for i in reversed(t.items)]
+        kept = [i for i in dict.fromkeys(own) if i in known and self.opinions.get(i) not in ("disliked", "refused")]
+        return [known.vocabulary.num(i) for i in kept]
+
+    def spent(self) -> np.ndarray:
+        """(N,) items that are not offered: offered before, spoken of, or refused."""
+        known = self.catalogue
+        ids = {i for row in self.offered for i in row} | self.opinions.keys()
+        ids |= {i for turn in self.turns for i in turn.items}
+        spent = np.zeros(len(known), dtype=bool)
+        spent[[known.vocabulary.num(i) for i in ids if i in known]] = True
+        return spent
+
+    # ---- files --------------------------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that is remembered, as plain values."""
+        return {
+            "turns": to_json(Dialogue("", tuple(self.turns)))["turns"],
+            "offered": self.offered,
+            "opinions": self.opinions,
+            "stated": [list(astuple(w)) for w in self.stated],
+            "dropped": sorted(list(key) for key in self.dropped),
+            "focus": self.focus,
+            "question": [self.question.topic, list(self.question.options)] if self.question else None,
+            "topics": self.topics,
+            "reasons": {i: [list(astuple(r)) for r in own] for i, own in self.reasons.items()},
+        }
+
+    @classmethod
+    def from_json(cls, catalogue: Catalogue, plain: dict[str, Any]) -> "Memory":
+        """The memory that `to_json` made plain; items that the catalogue no longer has are forgotten.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            asked = plain["question"]
+            return cls(
+                catalogue,
+                list(from_json({"dialogue_id": "", "turns": plain["turns"]}).turns),
+                [kept for row in plain["offered"] if (kept := [i for i in row if i in catalogue])],
+                {i: str(o) for i, o in plain["opinions"].items() if i in catalogue},
+                [Wish(*row) for row in plain["stated"]],
+                {tuple(key) for key in plain["dropped"]},
+                plain["focus"] if plain["focus"] in catalogue else "",
+                Question(asked[0], tuple(asked[1])) if asked else None,
+                list(plain["topics"]),
+                {i: tuple(Reason(*r) for r in own) for i, own in plain["reasons"].items() if i in catalogue},
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no dialogue: {error}") from None
