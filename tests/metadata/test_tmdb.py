@@ -53,7 +53,7 @@ def test_a_film_takes_one_search_and_one_details_call(asked, server):
     assert found.records["m"] == Item(
         "", "The Matrix", 1999, genres=("Drama", "Science Fiction"), directors=("A Director",), writers=("A Writer",),
         cast=("First", "Second"), companies=("A Studio",), keywords=("dream",), language="en",
-        plot="About The Matrix of 1999.", ids=("tmdb:603", "imdb:tt0000603"),
+        plot="About The Matrix of 1999.", ids=("tmdb:603", "imdb:tt0000603"), runtime=103,
     )  # fmt: skip
     assert found.credits["m"] == [
         Credit("Acting", "Actor", "First", 0), Credit("Acting", "Actor", "Second", 1),

@@ -138,11 +138,11 @@ def test_a_film_that_tmdb_does_not_have_is_asked_for_once(server, tmp_path):
 
 NOTHING = dict.fromkeys(
     ("overview", "genres", "credits", "keywords", "imdb_id", "release_date", "production_companies",
-     "alternative_titles", "original_title", "original_language")
+     "alternative_titles", "original_title", "original_language", "runtime")
 )  # fmt: skip
 CONTENTS = [
     ("all fields null", lambda d: d | NOTHING if "credits" in d else d, Item("", "The Matrix", ids=("tmdb:603",))),
-    ("fields of other types", lambda d: d | {k: 7 for k in NOTHING}, Item("", "The Matrix", ids=("tmdb:603",))),
+    ("fields of other types", lambda d: d | {k: 7 for k in NOTHING}, Item("", "The Matrix", ids=("tmdb:603",), runtime=7)),
     ("entries of other types", lambda d: d | {"genres": [None, 3, {"name": None}, {"name": "Drama"}]}, "genres"),
     ("results twice, one without id", lambda d: d | {"results": [{"title": "x"}, None, *d["results"], *d["results"]]}
      if "results" in d else d, "title"),
