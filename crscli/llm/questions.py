@@ -82,5 +82,17 @@ def order_request(dialogue: str, candidates: list[str], max_tokens: int) -> Requ
     return _request(_ORDERS, content, max_tokens)
 
 
+def reply_request(dialogue: str, items: list[str], draft: str, max_tokens: int) -> Request:
+    """Asks for a reply that offers these items, in place of a draft."""
+    listed = "\n".join(f"- {text}" for text in items)
+    task = (
+        "Write the recommender's next message in the language of the seeker: friendly, at most 60 words, about these "
+        "films alone. Say why they suit what was said. Name no other film, invent no fact, use no list and no markup. "
+        f"A draft that says what is true:\n<draft>\n{plain(draft)}\n</draft>"
+    )
+    content = f"<dialogue>\n{dialogue}\n</dialogue>\n\n<films>\n{listed}\n</films>\n\n{task}"
+    return _request(_RECOMMENDS, content, max_tokens)
+
+
 def _request(system: str, content: str, max_tokens: int) -> Request:
     return Request((Message("system", system), Message("user", content)), max_tokens=max_tokens, temperature=0.0)

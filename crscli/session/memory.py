@@ -1,7 +1,7 @@
 """What is remembered of a dialogue: what was said, offered, wished for and thought of films; it goes into a file."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,19 @@ class Memory:
         spent = np.zeros(len(known), dtype=bool)
         spent[[known.vocabulary.num(i) for i in ids if i in known]] = True
         return spent
+
+    def copy(self) -> "Memory":
+        """The same, to go back to if a turn comes to nothing."""
+        return replace(
+            self,
+            turns=list(self.turns),
+            offered=list(self.offered),
+            opinions=dict(self.opinions),
+            stated=list(self.stated),
+            dropped=set(self.dropped),
+            topics=list(self.topics),
+            reasons=dict(self.reasons),
+        )
 
     # ---- files --------------------------------------------------------------------------------------------------
 

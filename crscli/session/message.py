@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from crscli.catalogue import Item
 from crscli.dialogue import Link, Turn
@@ -64,3 +65,23 @@ class Reply:
     whys: tuple[str, ...] = ()
     relaxed: tuple[str, ...] = ()
     question: Topic | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for scripts and pages."""
+        items = [
+            {
+                "item_id": item.item_id, "title": item.title, "year": item.year, "genres": list(item.genres),
+                "directors": list(item.directors), "cast": list(item.cast[:5]), "runtime": item.runtime,
+                "language": item.language, "plot": item.plot, "why": why,
+                "reasons": [{"kind": r.kind, "evidence": r.evidence, "share": r.share} for r in reasons],
+            }
+            for item, why, reasons in zip(self.items, self.whys, self.reasons, strict=True)
+        ]  # fmt: skip
+        links = [
+            {"kind": x.kind, "id": x.id, "start": x.start, "end": x.end, "score": x.score, "opinion": x.opinion}
+            for x in self.links
+        ]
+        return {
+            "text": self.text, "act": self.act, "items": items, "relaxed": list(self.relaxed),
+            "question": self.question, "links": links,
+        }  # fmt: skip

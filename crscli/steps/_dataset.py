@@ -54,7 +54,9 @@ class DatasetInputs:
         )
 
 
-def read_dataset(workspace_: Workspace, dataset: str, *, linked: bool = False) -> DatasetInputs:
+def read_dataset(
+    workspace_: Workspace, dataset: str, *, linked: bool = False, dialogues: bool = True
+) -> DatasetInputs:
     """Load a dataset's items and dialogues, every file checked.
 
     Items come with metadata where `catalogue/` is there. Dialogues that name no item of their own get the films that
@@ -64,30 +66,30 @@ def read_dataset(workspace_: Workspace, dataset: str, *, linked: bool = False) -
         workspace_: where the artifacts are.
         dataset: its name in the workspace.
         linked: add the people and genres that `link-entities` found to the turns.
+        dialogues: read them; a chat with a trained model needs the items alone.
 
     Raises:
         ArtifactMissing: it was not fetched, or not to the end; the catalogue or the links are of another fetch; links
             are asked for that were not made.
         ChecksumError: a file was changed since.
     """
-    items, dialogues = workspace_.artifact(dataset, "items"), workspace_.artifact(dataset, "dialogues")
-    if items.provenance()["fingerprint"] != dialogues.provenance()["fingerprint"]:
+    items, said = workspace_.artifact(dataset, "items"), workspace_.artifact(dataset, "dialogues")
+    if items.provenance()["fingerprint"] != said.provenance()["fingerprint"]:
         raise ArtifactMissing(
-            f"'{items.name}' and '{dialogues.name}' are of different fetches: the last one was interrupted",
+            f"'{items.name}' and '{said.name}' are of different fetches: the last one was interrupted",
             "run the same crs fetch-dataset command again",
         )
-    facts = dialogues.provenance()["notes"]
-    folder = dialogues.open()
-    loaded = {
-        s: load_dialogues(folder / f"{s}.jsonl") for s in (*SPLITS, "sequences") if (folder / f"{s}.jsonl").exists()
-    }
+    facts = said.provenance()["notes"]
+    folder = said.open() if dialogues else said.path
+    names = [s for s in (*SPLITS, "sequences") if dialogues and (folder / f"{s}.jsonl").exists()]
+    loaded = {s: load_dialogues(folder / f"{s}.jsonl") for s in names}
     sequences = loaded.pop("sequences", [])
     source = items_of(workspace_, dataset)
-    used = {a.name: a.digest for a in (items, dialogues, source)}
+    used = {a.name: a.digest for a in (items, said, source)}
     links = workspace_.artifact(dataset, "links")
     marked = has_mentions(loaded)
-    if linked or (links.exists() and not marked):
-        found = read_links(_up_to(links, source, dialogues).open())
+    if dialogues and (linked or (links.exists() and not marked)):
+        found = read_links(_up_to(links, source, said).open())
         loaded = {split: with_links(split, content, found) for split, content in loaded.items()}
         used |= {links.name: links.digest}
     return DatasetInputs(

@@ -1,4 +1,4 @@
-"""What the terminal shows: results on stdout, everything else on stderr. The one door to rich besides cli.
+"""What the terminal shows: results on stdout, everything else on stderr. With `cli` the one door to rich.
 
 Titles and user text are data: they are never read as markup, and control characters are replaced.
 """
@@ -44,7 +44,7 @@ class Console(AbstractContextManager["Console"]):
         self.verbose = verbose
         # A pipe or file gets whole lines: nothing is folded to the width of a terminal that is not there.
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
-        self._out = RichConsole(markup=False, emoji=False, highlight=False, width=width)
+        self.out = RichConsole(markup=False, emoji=False, highlight=False, width=width)
         self._err = RichConsole(stderr=True, markup=False, emoji=False, highlight=False)
         self._bars: RichProgress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -63,6 +63,12 @@ class Console(AbstractContextManager["Console"]):
         sys.stdout.write(json.dumps(_jsonable(value), ensure_ascii=False, indent=1) + "\n")
         sys.stdout.flush()
 
+    def record(self, value: Any) -> None:
+        """Write one JSON document on a line of its own: one of several."""
+        self._end_bars()
+        sys.stdout.write(json.dumps(_jsonable(value), ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: bool = True) -> None:
         """Write a table; cells that look like numbers stand to the right."""
         self._end_bars()
@@ -73,12 +79,12 @@ class Console(AbstractContextManager["Console"]):
             table.add_column(plain(column), justify="right" if right else "left", overflow="fold")
         for row in rows:
             table.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in row))
-        self._out.print(table)
+        self.out.print(table)
 
     def line(self, text: str = "") -> None:
         """Write one line of the result; a terminal that is too narrow gets it broken between words."""
         self._end_bars()
-        self._out.print(plain(text), soft_wrap=not self._out.is_terminal)
+        self.out.print(plain(text), soft_wrap=not self.out.is_terminal)
 
     # ---- what happens on the way ----------------------------------------------------------------------------
 

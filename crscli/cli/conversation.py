@@ -1,0 +1,101 @@
+"""The command for talking: chat."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crscli.cli.frame import DatasetOption, DeviceOption, Run, command
+from crscli.cli.models import model_names
+from crscli.cli.outcomes import LlmKeyOption, LlmModelOption, LlmTimeoutOption, LlmUrlOption
+from crscli.workspace import Workspace
+
+VoiceOption = Annotated[
+    str, typer.Option(help="Who finds the words: own (of models that have some), plain, or llm (--llm-base-url).")
+]
+
+
+@command("chat")
+def chat(
+    run: Run,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Model or run that recommends; blend.", autocompletion=model_names),
+    ] = None,
+    dataset: DatasetOption = None,
+    voice: VoiceOption = "own",
+    shown: Annotated[int, typer.Option(min=1, max=10, help="Films in a recommendation.")] = 3,
+    profile: Annotated[
+        str | None, typer.Option(help="Keep what you like, dislike and have seen under this name, for the next chat.")
+    ] = None,
+    show_profile: Annotated[bool, typer.Option("--show-profile", help="Print what --profile keeps, and end.")] = False,
+    delete_profile: Annotated[bool, typer.Option("--delete-profile", help="Delete it, and end.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Go on with a conversation that /save has kept.")] = None,
+    llm_base_url: LlmUrlOption = None,
+    llm_model: LlmModelOption = None,
+    llm_key_file: LlmKeyOption = None,
+    llm_timeout: LlmTimeoutOption = 60.0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Talk to a recommender, in the terminal or through a pipe.
+
+    Say what you like and dislike, name films, people, years, a length; ask who is in a film, what it is about, or why
+    it was recommended; "more", "seen it", "the second one" are understood. /help lists the commands.
+
+    Examples:
+
+      crs chat
+
+      crs chat --model pecrs-tiny --dataset inspired
+
+      crs chat --profile anna
+
+      echo 'something funny with Tom Hanks' | crs chat --json
+
+      crs chat --voice llm --llm-base-url URL --llm-model NAME
+    """
+    from crscli.console.chat import Chat, waiting
+    from crscli.console.commands import Commands
+    from crscli.session import Session
+    from crscli.steps.chat import Kept, Opener, profile_path, sample_workspace
+
+    llm = None
+    if llm_base_url is not None or llm_model is not None:
+        from crscli.steps._llm import chosen
+
+        llm = chosen(
+            llm_base_url, llm_model, key_file=llm_key_file, concurrency=1, timeout_s=llm_timeout, price="0,0",
+            batch_out=None, batch_in=None,
+        )  # fmt: skip
+    workspace = run.workspace
+    if dataset is None and not workspace.datasets():
+        workspace = sample_workspace(workspace.root, progress=run.console.progress, say=run.console.say)
+    chosen_dataset = dataset or _talked_about(run, workspace, model)
+    keeping = Kept(lambda name: opener.open(chosen_dataset, name)[0])
+    if profile is not None:
+        keeping.profile_file = profile_path(workspace, chosen_dataset, profile)
+    if show_profile or delete_profile:
+        for line in keeping.profile("delete" if delete_profile else "show"):
+            run.console.line(line)
+        return
+    opener = Opener(
+        workspace, voice, llm, shown, device, run.offline, progress=run.console.progress, say=run.console.say
+    )  # fmt: skip
+    try:
+        with waiting(run.console, "one moment"):
+            host, name = opener.open(chosen_dataset, model)
+        memory = keeping.load(host, resume) if resume else keeping.begun(host.catalogue)
+        commands = Commands(Session(host, memory), name, keeping)
+        history = workspace.root / ".chat-history"
+        Chat(run.console, commands, history).run(
+            f"{name} on {chosen_dataset}, {len(host.catalogue):,} films. What would you like to watch?"
+        )
+    finally:
+        opener.close()
+
+
+def _talked_about(run: Run, workspace: Workspace, model: str | None) -> str:
+    """The dataset to talk about; a choice that was not the user's is said aloud."""
+    name, why = workspace.choose_dataset(model or "blend")
+    run.console.say(f"dataset: {name} ({why})")
+    return name
