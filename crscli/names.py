@@ -8,15 +8,16 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’`´][^\W_]+)*|&")
+_WORD = re.compile(r"[^\W_]+")
+_INSIDE = re.compile(r"(?<=[^\W_])['`](?=[^\W_])")
 _APOSTROPHES = str.maketrans("", "", "'’`´")
 _ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A normalised word and its place in the text."""
 
     word: str
@@ -67,6 +68,8 @@ def _tokens_with_entities(text: str) -> Iterator[Token]:
 
 def key(name: str) -> str:
     """What a name is looked up by: its normalised words, with blanks between."""
+    if name.isascii() and "&" not in name:  # most of all names, and catalogues have many
+        return " ".join(_WORD.findall(_INSIDE.sub("", name.lower())))
     return " ".join(token.word for token in tokens(name))
 
 

@@ -54,10 +54,10 @@ def chat(
 
       crs chat --voice llm --llm-base-url URL --llm-model NAME
     """
-    from crscli.console.chat import Chat, waiting
+    from crscli.console.chat import Chat
     from crscli.console.commands import Commands
     from crscli.session import Session
-    from crscli.steps.chat import Kept, Opener, profile_path, sample_workspace
+    from crscli.steps.chat import Kept, Opener, profile_path
 
     llm = None
     if llm_base_url is not None or llm_model is not None:
@@ -67,31 +67,36 @@ def chat(
             llm_base_url, llm_model, key_file=llm_key_file, concurrency=1, timeout_s=llm_timeout, price="0,0",
             batch_out=None, batch_in=None,
         )  # fmt: skip
-    workspace = run.workspace
-    if dataset is None and not workspace.datasets():
-        workspace = sample_workspace(workspace.root, progress=run.console.progress, say=run.console.say)
-    chosen_dataset = dataset or _talked_about(run, workspace, model)
-    keeping = Kept(lambda name: opener.open(chosen_dataset, name)[0])
-    if profile is not None:
-        keeping.profile_file = profile_path(workspace, chosen_dataset, profile)
+    workspace = run.workspace if dataset is not None or run.workspace.datasets() else _sample(run)
+    about = dataset or _talked_about(run, workspace, model)
+    opener = Opener(
+        workspace, voice, llm, shown, device, run.offline, progress=run.console.progress, say=run.console.say
+    )  # fmt: skip
+    keeping = Kept(lambda name: opener.open(about, name), profile_path(workspace, about, profile) if profile else None)
     if show_profile or delete_profile:
         for line in keeping.profile("delete" if delete_profile else "show"):
             run.console.line(line)
         return
-    opener = Opener(
-        workspace, voice, llm, shown, device, run.offline, progress=run.console.progress, say=run.console.say
-    )  # fmt: skip
-    try:
-        with waiting(run.console, "one moment"):
-            host, name = opener.open(chosen_dataset, model)
+    name = opener.choose(about, model)
+
+    def opened() -> Commands:
+        host = opener.open(about, name)
         memory = keeping.load(host, resume) if resume else keeping.begun(host.catalogue)
-        commands = Commands(Session(host, memory), name, keeping)
-        history = workspace.root / ".chat-history"
-        Chat(run.console, commands, history).run(
-            f"{name} on {chosen_dataset}, {len(host.catalogue):,} films. What would you like to watch?"
-        )
+        return Commands(Session(host, memory), name, keeping)
+
+    # What keeps the answers of an endpoint belongs to the thread that opens it.
+    ready = opened() if llm is not None else None
+    try:
+        chat_ = Chat(run.console, opened if ready is None else lambda: ready, workspace.root / ".chat-history")
+        chat_.run(f"{name} on {about}. What would you like to watch?")
     finally:
         opener.close()
+
+
+def _sample(run: Run) -> Workspace:
+    from crscli.steps._sample import sample_workspace
+
+    return sample_workspace(run.workspace.root, progress=run.console.progress, say=run.console.say)
 
 
 def _talked_about(run: Run, workspace: Workspace, model: str | None) -> str:

@@ -3,10 +3,11 @@
 The one door to prompt_toolkit. What films and people type is data: never markup, never control characters.
 """
 
-import contextlib
 import sys
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,14 @@ _MOST_WORDS = 8
 class Titles(Completer):
     """Completes titles of the catalogue, from the words before the cursor, and the names of commands."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        names = {key(item.title): item.name for item in catalogue}
-        self._keys = sorted(names)
-        self._names = names
+    def __init__(self) -> None:
+        self._keys: list[str] = []
+        self._names: dict[str, str] = {}
+
+    def know(self, catalogue: Catalogue) -> None:
+        """Complete the titles of a catalogue from now on."""
+        self._names = {key(item.title): item.name for item in catalogue}
+        self._keys = sorted(self._names)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         """Those that fit, the longest run of words first."""
@@ -71,23 +76,42 @@ class Chat:
 
     Args:
         console: where it is shown.
-        commands: what "/" lines do, and the session.
+        opened: gives the session and its commands; on a terminal it is called while the first line is being typed.
         history: a file that keeps what was typed; None keeps nothing.
     """
 
-    def __init__(self, console: Console, commands: Commands, history: Path | None = None) -> None:
-        self.console, self.commands = console, commands
+    def __init__(self, console: Console, opened: Callable[[], Commands], history: Path | None = None) -> None:
+        self.console = console
+        self._opened, self._titles = opened, Titles()
         self._is_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not console.as_json
         self._history = history
 
     def run(self, greeting: str) -> None:
-        """Talk until the end of the input."""
-        if self._is_terminal:
-            self.console.line(greeting)
-            self.console.line("/help lists the commands, Tab completes titles, Ctrl-D ends.")
-        for line in self._typed() if self._is_terminal else self._piped():
-            if self._took(line):
-                break
+        """Talk until the end of the input.
+
+        Raises:
+            CrsError: the model could not be opened.
+        """
+        if not self._is_terminal:
+            self.commands = self._known()
+            for line in self._piped():
+                if self._took(line):
+                    break
+            return
+        self.console.line(greeting)
+        self.console.line("/help lists the commands, Tab completes titles, Ctrl-D ends.")
+        with ThreadPoolExecutor(1) as background:
+            opening = background.submit(self._known)
+            for line in self._typed():
+                with nullcontext() if opening.done() else self.console.out.status("one moment"):
+                    self.commands = opening.result()
+                if self._took(line):
+                    break
+
+    def _known(self) -> Commands:
+        commands = self._opened()
+        self._titles.know(commands.session.host.catalogue)
+        return commands
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
@@ -108,7 +132,7 @@ class Chat:
 
         history: History = FileHistory(str(self._history)) if self._history else InMemoryHistory()
         prompt: PromptSession[str] = PromptSession(
-            history=history, completer=Titles(self.commands.session.host.catalogue), complete_while_typing=False,
+            history=history, completer=self._titles, complete_while_typing=False,
             key_bindings=keys, multiline=True, prompt_continuation=" " * len(_PROMPT), reserve_space_for_menu=4,
         )  # fmt: skip
         while True:
@@ -180,13 +204,3 @@ def card(num: int, item: Item, why: str) -> Text:
     if why:
         lines.append(Text("   ") + Text(str(plain(why)), style="italic green"))
     return Text("\n").join(lines)
-
-
-@contextlib.contextmanager
-def waiting(console: Console, text: str) -> Iterator[None]:
-    """Show that something takes a while, on a terminal."""
-    if console.out.is_terminal and not console.as_json:
-        with console.out.status(str(plain(text))):
-            yield
-    else:
-        yield

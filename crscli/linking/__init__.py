@@ -26,6 +26,8 @@ from crscli.names import tokens
 from crscli.progress import Progress, silent
 
 FILE = "linker.json"
+LINKER = "linker"
+"""Folder of the linker inside `links/`."""
 
 
 class Linker:

@@ -71,8 +71,9 @@ class People:
         everyday = _everyday(catalogue)
         self._common = {word for word, count in everyday.items() if count >= 3}
         self._by_key: dict[str, str] = {}
+        keys = {name: key(name) for name in mass}
         for name, _ in sorted(mass.items(), key=lambda pair: (-pair[1], pair[0])):
-            whole = key(name)
+            whole = keys[name]
             if whole.count(" ") and whole.split(" ", 1)[0] not in _ARTICLES:
                 self._by_key.setdefault(whole, name)
         for whole, name in list(self._by_key.items()):
@@ -80,7 +81,7 @@ class People:
                 self._by_key.setdefault(short, name)
         self._names = list(self._by_key.values())
         self._index = NameIndex(self._by_key)
-        known = {name: name for name in mass} | {key(name): name for name in mass}
+        known = {name: name for name in mass} | {keys[name]: name for name in mass}
         self._nicknames = {k: known[v] for k, v in NICKNAMES.items() if v in known and k not in self._index}
         self._nickname_index = NameIndex(self._nicknames)
         self._first_names = {whole.split(" ", 1)[0] for whole in self._by_key}

@@ -93,6 +93,8 @@ class Blend:
         self.floors = floors
         self.without = without
         self.log = log or {}
+        self._last: tuple[Context, Talk, dict[str, np.ndarray]] | None = None
+        """What was made of the context that was ranked last alone: it is asked for reasons next."""
         # Items that no signal proposes follow by popularity, ties by number.
         self._rest = metrics.top_k(signals.joint.arrays["fallback"][None], len(catalogue))[0]
 
@@ -175,11 +177,20 @@ class Blend:
         size = batch_size(len(self.catalogue))
         rankings: list[Ranking] = []
         for start in range(0, len(contexts), size):
-            talk = Talk(contexts[start : start + size], self.signals.lexicon)
-            found = candidates(self.signals, talk, self.without)
+            talk, known = self._heard(contexts[start : start + size])
+            found = candidates(self.signals, talk, self.without, known=known)
             scores = self._scores(found)
             rankings += [self._ranking(found, scores, row, k) for row in range(len(talk.contexts))]
         return rankings
+
+    def _heard(self, contexts: Sequence[Context]) -> tuple[Talk, dict[str, np.ndarray]]:
+        """Contexts counted, and what the signals say of them; of a single one it is kept."""
+        if len(contexts) == 1 and self._last is not None and self._last[0] is contexts[0]:
+            return self._last[1:]
+        talk = Talk(contexts, self.signals.lexicon)
+        scores = self.signals.scores(talk)
+        self._last = (contexts[0], talk, scores) if len(contexts) == 1 else None
+        return talk, scores
 
     def _scores(self, found: Candidates) -> np.ndarray:
         features = features_of(found, self.floors, self._crossed)
@@ -208,8 +219,8 @@ class Blend:
 
         Shares are of the positive contributions, compared with the mean candidate of the row.
         """
-        talk = Talk([context], self.signals.lexicon)
-        found = candidates(self.signals, talk, self.without, always=np.array(item_nums, dtype=np.int64))
+        talk, known = self._heard([context])
+        found = candidates(self.signals, talk, self.without, np.array(item_nums, dtype=np.int64), known)
         features = features_of(found, self.floors, self._crossed)
         parts = sum(r.contributions(features, found.state, found.starts) for r in self.rankers)
         parts = np.asarray(parts) - np.asarray(parts).mean(axis=0)

@@ -9,13 +9,14 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from crscli import genres
 from crscli.catalogue import Catalogue, Item
 from crscli.languages import FOREIGN, canonical
-from crscli.names import tokens
+from crscli.names import key, tokens
 from crscli.signals.facets import STUDIO_NAMES, of_studio, of_superheroes
 from crscli.wishes import Wish, WishKind, in_words
 
@@ -102,10 +103,15 @@ class Shelf:
         # The newest years hold announced films; the catalogue ends where films become few.
         self.last_year = int(np.quantile(dated, 0.995)) if len(dated) else 0
         self._masks: dict[tuple[str, str, str], np.ndarray] = {}
-        self._by_word: dict[str, list[int]] = {}
-        for num, item in enumerate(catalogue):
-            for word in {_stem(t.word) for text in (item.plot, *item.keywords) for t in tokens(text)}:
-                self._by_word.setdefault(word, []).append(num)
+
+    @cached_property
+    def _by_word(self) -> dict[str, list[int]]:
+        """Word of a plot or keyword -> the numbers of its items."""
+        found: dict[str, list[int]] = {}
+        for num, item in enumerate(self.catalogue):
+            for word in {_stem(word) for word in key(f"{item.plot} {' '.join(item.keywords)}").split()}:
+                found.setdefault(word, []).append(num)
+        return found
 
     def about(self, words: Sequence[str]) -> list[int]:
         """Item numbers whose plots or keywords have all of the words."""

@@ -96,7 +96,7 @@ def _noun_phrase(wishes: Sequence[Wish], item: Item | None) -> str:
         if wish.kind == "years":
             parts.append(f"from {item.year}" if item else _of_years(wish))
         elif wish.kind == "person":
-            parts.append(f"by {wish.value}" if item and wish.value in item.directors else f"with {wish.value}")
+            parts.append(f"{'by' if item and wish.value not in item.cast else 'with'} {wish.value}")
         elif wish.kind == "length":
             parts.append(f"{item.runtime} minutes long" if item else f"{in_words(wish)} long")
         elif wish.kind == "audience":

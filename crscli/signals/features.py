@@ -3,6 +3,7 @@
 FEATURES says how every signal is used; what the ranker makes of it is not known here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -142,7 +143,10 @@ def batch_size(items: int) -> int:
 GROUPS: tuple[str, ...] = get_args(Group)
 
 
-def candidates(signals: Together, talk: Talk, without: str = "", always: np.ndarray | None = None) -> Candidates:
+def candidates(
+    signals: Together, talk: Talk, without: str = "", always: np.ndarray | None = None,
+    known: Mapping[str, np.ndarray] | None = None,
+) -> Candidates:  # fmt: skip
     """The tops of the signals without the mentioned items, and the mentioned items.
 
     Args:
@@ -150,8 +154,9 @@ def candidates(signals: Together, talk: Talk, without: str = "", always: np.ndar
         talk: R contexts.
         without: a group of features that is left out.
         always: items that are candidates of every row besides.
+        known: what the signals say of the contexts, where that is known.
     """
-    scores = signals.scores(talk)
+    scores = dict(signals.scores(talk) if known is None else known)
     left_out = [name for name, feature in FEATURES.items() if feature.group == without]
     scores |= dict.fromkeys(left_out, np.zeros_like(scores["cooccurrence"]))
     chosen = np.zeros((len(talk.contexts), len(signals.lexicon.catalogue)), dtype=bool)

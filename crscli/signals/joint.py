@@ -7,6 +7,7 @@ not known here.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from crscli.catalogue import Catalogue
 from crscli.dialogue import Context, Dialogue, cut, merge_turns
 from crscli.signals.mentions import Popularity
-from crscli.signals.talk import Lexicon, Talk, rows_of_length_1, scaled, sparse
+from crscli.signals.talk import Lexicon, Talk, by_column, rows_of_length_1, scaled, sparse
 
 SIGNALS: dict[str, str] = {
     "popularity": "log of how often recommenders named it anew",
@@ -198,7 +199,7 @@ class JointSignals:
 
     def _known_words(self, words: sp.csr_array) -> sp.csr_array:
         """Counts without the terms that are too common to tell anything."""
-        kept = sp.csr_array(words @ sp.diags_array((self.arrays["idf"] > 0).astype(np.float32)))
+        kept = by_column(words, self.arrays["idf"] > 0)
         kept.eliminate_zeros()
         return kept
 
@@ -206,7 +207,7 @@ class JointSignals:
         """Tf-idf of length 1, with the logarithm of the counts or without counts."""
         bag = self._known_words(words)
         bag.data = (1 + np.log(bag.data) if logged else np.ones_like(bag.data)).astype(np.float32)
-        return rows_of_length_1(sp.csr_array(bag @ sp.diags_array(self.arrays["idf"])))
+        return rows_of_length_1(by_column(bag, self.arrays["idf"]))
 
     # ---- scoring ----------------------------------------------------------------------------------------------
 
@@ -261,14 +262,23 @@ class JointSignals:
     def _latent(self, mentions: sp.csr_array, words: sp.csr_array) -> dict[str, np.ndarray]:
         """Cosines in the latent space; 0 where a context has nothing to place it by."""
         a = self.arrays
-        items = _unit(a["latent_items"] * a["strength"])
-        by_items = (mentions @ sp.diags_array(a["damp"])) @ a["latent_items"] * a["strength"]
+        by_items = by_column(mentions, a["damp"]) @ a["latent_items"] * a["strength"]
         by_words = self.settings.words_weight * (words @ a["latent_words"]) * a["strength"]
         places = {"latent": by_items + by_words, "latent_mentions": by_items, "latent_words": by_words}
-        return {name: _unit(place) @ items.T for name, place in places.items()}
+        return {name: _unit(place) @ self._latent_units.T for name, place in places.items()}
+
+    @cached_property
+    def _latent_units(self) -> np.ndarray:
+        """(I, d) items in the latent space, of length 1."""
+        return _unit(self.arrays["latent_items"] * self.arrays["strength"])
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """Number of an item -> its row among the named ones."""
+        return {int(num): place for place, num in enumerate(self.arrays["items"])}
 
     def _titles(self, talk: Talk, seeker: sp.csr_array, lately: sp.csr_array) -> dict[str, np.ndarray]:
-        worth = sp.csr_array(talk.typed @ sp.diags_array(self.arrays["title_worth"]))
+        worth = by_column(talk.typed, self.arrays["title_worth"])
         mentioned = _ones(talk.weighted(1.0))
         series = self.lexicon.series
         return {
@@ -301,8 +311,7 @@ class JointSignals:
 
         What the seeker named goes before what was recommended to him.
         """
-        places = {int(num): place for place, num in enumerate(self.arrays["items"])}
-        weights = talk.weighted(self.settings.decay)
+        places, weights = self._places, talk.weighted(self.settings.decay)
         own = slice(weights.indptr[row], weights.indptr[row + 1])
         found: list[tuple[bool, float, int]] = []
         for num, weight in zip(weights.indices[own].tolist(), weights.data[own].tolist(), strict=True):
@@ -314,12 +323,11 @@ class JointSignals:
 
     def word_behind(self, talk: Talk, row: int, item: int) -> str | None:
         """The seeker's word that speaks most for an item; None if none does."""
-        place = np.flatnonzero(self.arrays["items"] == item)
-        if not len(place):
+        if item not in self._places:
             return None
         said = self._bag(sp.csr_array((talk.seeker @ talk.words)[[row], :]), logged=True)
-        weights = self.matrices["item_by_words"][said.indices][:, [int(place[0])]].toarray().ravel()
-        terms = list(self.lexicon.vocabulary)
+        weights = self.matrices["item_by_words"][said.indices][:, [self._places[item]]].toarray().ravel()
+        terms = self.lexicon.terms
         carried = zip((said.data * weights).tolist(), said.indices.tolist(), strict=True)
         found = [(weight, terms[num]) for weight, num in carried if weight > 0 and " " not in terms[num]]
         return max(found)[1] if found else None
@@ -332,7 +340,7 @@ class JointSignals:
         np.savez(directory / "signals.npz", **stored)
         for name, matrix in self.matrices.items():
             sp.save_npz(directory / f"{name}.npz", matrix, compressed=False)
-        terms = json.dumps(list(self.lexicon.vocabulary), ensure_ascii=False)
+        terms = json.dumps(self.lexicon.terms, ensure_ascii=False)
         (directory / "terms.json").write_text(terms, encoding="utf-8")
 
     @classmethod

@@ -4,13 +4,14 @@ Nothing here is learnt from dialogues but how common their words are; without me
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import scipy.sparse as sp
 
 from crscli.catalogue import Catalogue
 from crscli.signals.facets import GENRES, STUDIO_NAMES, Facets, similarity, weighted
-from crscli.signals.talk import Talk, rows_of_length_1, sparse
+from crscli.signals.talk import TURNS_KEPT, Talk, rows_of_length_1, sparse
 from crscli.wishes import Wish, Wishes, WishReader, fold, in_words
 
 CONTENT: dict[str, str] = {
@@ -56,6 +57,8 @@ class ContentSignals:
         self.graph = graph
         self._neighbours = None if graph is None else weighted(sp.csr_array(graph))
         self.reader = WishReader(name for item in catalogue for name in (*item.cast, *item.directors, *item.writers))
+        self._wishes_in = lru_cache(maxsize=TURNS_KEPT)(self.reader.of_turn)
+        self._people_in = lru_cache(maxsize=TURNS_KEPT)(self.reader.people_in)
         self._person = {name: num for num, name in enumerate(self.facets.people.names)}
         known = self.facets.years[self.facets.years > 0]
         # The newest years hold announced films; the catalogue ends where films become few.
@@ -76,7 +79,7 @@ class ContentSignals:
                 before = span[at - 1] if at and talk.role[span[at - 1]] else -1
                 if (num, before) not in read:
                     asked_before = talk.turns[before] if before >= 0 else None
-                    read[num, before] = self.reader.of_turn(talk.turns[num], asked_before)
+                    read[num, before] = self._wishes_in(talk.turns[num], asked_before)
                 stated += [_at(wish, at) for wish in read[num, before]]
             yield stated
 
@@ -142,9 +145,7 @@ class ContentSignals:
             own = [num for num in span if talk.role[num]][-2:]
             for num in own:
                 if num not in read:
-                    read[num] = [
-                        w.value for w in self.reader.of_turn(talk.turns[num]) if w.kind == "genre" and w.wanted
-                    ]
+                    read[num] = [w.value for w in self._wishes_in(talk.turns[num]) if w.kind == "genre" and w.wanted]
             rows.append([genre for num in own for genre in read[num]])
         return _genre_rows(rows)
 
@@ -155,7 +156,7 @@ class ContentSignals:
             own = span[-_LATELY:]
             for num in own:
                 if num not in read:
-                    read[num] = self.reader.people_in(talk.turns[num])
+                    read[num] = self._people_in(talk.turns[num])
             rows.append({name: 1.0 for num in own for name in read[num]})
         return rows
 

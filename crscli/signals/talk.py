@@ -7,7 +7,7 @@ Nothing here is learnt beyond which words occur.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +24,9 @@ _NUMERAL = re.compile(r"\d{1,2}|i{1,3}|iv|vi{0,3}|part|chapter|episode|vol")
 _ARTICLES = ("the", "a", "an")
 _LONGEST_TITLE = 8
 STATE_WIDTH = 7
+
+TURNS_KEPT = 2048
+"""Turns whose words and wishes are kept once they are read."""
 
 
 def tokens(text: str) -> list[str]:
@@ -59,27 +62,37 @@ def sparse(
     return sp.csr_array((data, (rows, columns)), shape=shape)
 
 
+def by_column(matrix: sp.csr_array, factors: np.ndarray) -> sp.csr_array:
+    """Columns times factors; places that become zero stay."""
+    data = matrix.data * factors[matrix.indices].astype(np.float32, copy=False)
+    return sp.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
 def rows_of_length_1(matrix: sp.csr_array) -> sp.csr_array:
     """Rows divided by their Euclidean length; empty rows stay empty."""
-    norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    norms = np.sqrt(np.bincount(rows, weights=np.square(matrix.data), minlength=matrix.shape[0]))
     return scaled(matrix, 1.0 / np.where(norms > 0, norms, 1.0))
 
 
 def scaled(matrix: sp.csr_array, factors: np.ndarray) -> sp.csr_array:
     """Rows times factors."""
-    return sp.csr_array(sp.diags_array(factors.astype(np.float32)) @ matrix)
+    data = matrix.data * np.repeat(factors.astype(np.float32), np.diff(matrix.indptr))
+    return sp.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 class Lexicon:
     """The words of training dialogues and the titles of a catalogue.
 
-    `vocabulary` term -> column; `title_words` words of each title; `typed` words -> items whose title they are;
-    `years` (N,) 0 where unknown; `series` (N, groups) which items share a title before colon and numerals.
+    `terms` by column, `vocabulary` term -> column; `title_words` words of each title; `typed` words -> items whose
+    title they are; `years` (N,) 0 where unknown; `series` (N, groups) which items share a title before colon and
+    numerals.
     """
 
     def __init__(self, catalogue: Catalogue, terms: Iterable[str]) -> None:
         self.catalogue = catalogue
-        self.vocabulary = {term: num for num, term in enumerate(terms)}
+        self.terms = list(terms)
+        self.vocabulary = {term: num for num, term in enumerate(self.terms)}
         self.title_words = [[w for w in tokens(item.title) if w != MARK] for item in catalogue]
         self.typed: dict[tuple[str, ...], list[int]] = {}
         for num, words in enumerate(self.title_words):
@@ -90,6 +103,15 @@ class Lexicon:
         # A title without a Latin letter or digit shares no series with anything.
         of_item = [groups.setdefault(_series(item.title) or f"#{item.item_id}", len(groups)) for item in catalogue]
         self.series = sparse(range(len(of_item)), of_item, (len(catalogue), len(groups)))
+
+        # A chat asks with the same turns again and again.
+        self.read = lru_cache(maxsize=TURNS_KEPT)(self._read)
+
+    def _read(self, turn: Turn) -> tuple[list[str], list[int], set[int]]:
+        """The words of a turn, the columns of its terms, and the items whose titles stand in it."""
+        words = turn_tokens(turn)
+        columns = [self.vocabulary[term] for term in terms_of(words) if term in self.vocabulary]
+        return words, columns, self.titles_in(words)
 
     @classmethod
     def fit(cls, catalogue: Catalogue, dialogues: Sequence[Dialogue], *, least: int = 3) -> "Lexicon":
@@ -151,21 +173,21 @@ class Talk:
 
     def _count(self) -> None:
         """Words, mentions and typed titles of each turn."""
-        known = self.lexicon.vocabulary
         words: tuple[list[int], list[int]] = ([], [])
         named: tuple[list[int], list[int]] = ([], [])
         typed: tuple[list[int], list[int]] = ([], [])
         self.lengths = np.zeros(len(self.turns), dtype=np.float32)
-        self.tokens = [turn_tokens(turn) for turn in self.turns]
-        for num, (turn, found) in enumerate(zip(self.turns, self.tokens, strict=True)):
+        self.tokens: list[list[str]] = []
+        for num, turn in enumerate(self.turns):
+            found, columns, titles = self.lexicon.read(turn)
+            self.tokens.append(found)
             self.lengths[num] = len(found)
-            columns = [known[term] for term in terms_of(found) if term in known]
             items = dict.fromkeys(self.lexicon.catalogue.vocabulary.nums(turn.items).tolist())
-            for (rows, places), values in ((words, columns), (named, items), (typed, self.lexicon.titles_in(found))):
+            for (rows, places), values in ((words, columns), (named, items), (typed, titles)):
                 rows.extend([num] * len(values))
                 places.extend(values)
         turns, size = len(self.turns), len(self.lexicon.catalogue)
-        self.words = sparse(*words, (turns, len(known)))
+        self.words = sparse(*words, (turns, len(self.lexicon.vocabulary)))
         self.named = sparse(*named, (turns, size))
         self.typed = sparse(*typed, (turns, size))
 

@@ -12,7 +12,7 @@ from crscli import config as configuration
 from crscli.catalogue import Catalogue
 from crscli.dialogue import Dialogue, Link, Turn, to_json
 from crscli.errors import ArtifactMissing, DataError, MachineError, UsageError
-from crscli.linking import Linker
+from crscli.linking import LINKER, Linker
 from crscli.llm.voice import LlmVoice
 from crscli.models import MODELS, model_class, model_spec
 from crscli.phrasing import listed
@@ -20,10 +20,6 @@ from crscli.progress import Progress, Say, silent
 from crscli.session import Host, Memory
 from crscli.steps._dataset import DatasetInputs, find_run, load_run, online, read_dataset
 from crscli.steps._llm import LlmChoice, OpenedLlm
-from crscli.steps.fetch_dataset import fetch_dataset
-from crscli.steps.fetch_metadata import fetch_metadata
-from crscli.steps.link_entities import LINKER, link_entities
-from crscli.steps.train import train
 from crscli.workspace import Artifact, Workspace
 
 DEFAULT = "blend"
@@ -71,47 +67,54 @@ class Opener:
             self._opened_llm.__exit__()
             self._opened_llm = None
 
-    def open(self, dataset: str, model: str | None = None) -> tuple[Host, str]:
-        """A model to talk to, and its name.
+    def open(self, dataset: str, model: str) -> Host:
+        """A model to talk to.
 
         Args:
             dataset: its name in the workspace.
-            model: a model or run; blend by default, else the newest run, else one that is fitted now.
+            model: a model or run.
 
         Raises:
-            ArtifactMissing: the model was not trained.
+            ArtifactMissing: it was not trained, or is stale.
         """
-        name, run = self._chosen(dataset, model)
+        run = self._run(dataset, model)
         links = self.workspace_.artifact(dataset, "links")
         data = read_dataset(self.workspace_, dataset, dialogues=run is None or not links.exists())
-        recommender = self._loaded(data, name, run)
+        recommender = self._loaded(data, model, run)
         if links.exists():
             linker = Linker.load(links.open() / LINKER, data.catalogue)
         else:
             linker = Linker.bundled(data.catalogue, data.splits.get("train", []))
         voice = LlmVoice(self._llm(dataset).llm) if self.voice == "llm" else None
-        return Host(recommender, linker.link, self.shown, own_words=self.voice == "own", voice=voice), name
+        return Host(recommender, linker.link, self.shown, own_words=self.voice == "own", voice=voice)
 
-    def _chosen(self, dataset: str, model: str | None) -> tuple[str, Artifact | None]:
-        """A model's or run's name, and its run."""
+    def choose(self, dataset: str, model: str | None = None) -> str:
+        """The model or run to talk to: the one that is named, else blend, else the newest run, else one fitted now.
+
+        Raises:
+            ArtifactMissing: it was not trained.
+        """
         if model is not None:
-            run = find_run(self.workspace_, dataset, model)
-            if run is None and model_spec(model).needs_run:
-                raise ArtifactMissing(
-                    f"{model} was not trained on {dataset}", f"run: crs train --dataset {dataset} --model {model}"
-                )
-            return model, run
+            self._run(dataset, model)
+            return model
         runs = [a for a in self.workspace_.artifacts(dataset) if a.kind == "models"]
-        run = find_run(self.workspace_, dataset, DEFAULT) or max(
-            runs, key=lambda a: str(a.provenance()["finished"]), default=None
-        )
+        newest = max(runs, key=lambda a: str(a.provenance()["finished"]), default=None)
+        run = find_run(self.workspace_, dataset, DEFAULT) or newest
         if run is None:
-            self.say(
-                f"model: {AT_ONCE}, fitted now; crs train --dataset {dataset} --model {DEFAULT} gives a better one"
-            )
-            return AT_ONCE, None
+            better = f"crs train --dataset {dataset} --model {DEFAULT} gives a better one"
+            self.say(f"model: {AT_ONCE}, fitted now; {better}")
+            return AT_ONCE
         self.say(f"model: {run.run} (--model for others)")
-        return str(run.run), run
+        return str(run.run)
+
+    def _run(self, dataset: str, model: str) -> Artifact | None:
+        """The run of a model; None if it is fitted on the spot."""
+        run = find_run(self.workspace_, dataset, model)
+        if run is None and model_spec(model).needs_run:
+            raise ArtifactMissing(
+                f"{model} was not trained on {dataset}", f"run: crs train --dataset {dataset} --model {model}"
+            )
+        return run
 
     def _loaded(self, data: DatasetInputs, name: str, run: Artifact | None) -> Any:
         if run is not None:
@@ -130,7 +133,7 @@ class Opener:
                 raise UsageError(f"{name} asks a language model", "give --llm-base-url URL and --llm-model NAME")
         if hasattr(recommender, "use_base"):
             base = str(recommender.config.base)
-            recommender.use_base(self._loaded(data, base, self._chosen(data.name, base)[1]))
+            recommender.use_base(self._loaded(data, base, self._run(data.name, base)))
         return recommender
 
     def _llm(self, dataset: str) -> OpenedLlm:
@@ -138,20 +141,6 @@ class Opener:
         if self._opened_llm is None:
             self._opened_llm = OpenedLlm(self.llm, self.workspace_, dataset, self.offline, self.progress, self.say)
         return self._opened_llm
-
-
-def sample_workspace(root: Path, *, progress: Progress = silent, say: Say = silent) -> Workspace:
-    """The demo's workspace inside another one, with blend trained on the bundled sample: made where it is not there."""
-    own = Workspace(root / ".demo")
-    if find_run(own, "sample", DEFAULT) is None:
-        say("the workspace is empty: the bundled sample (352 films) is made ready, once, in some ten seconds")
-        fetch_dataset(own, dataset="sample", progress=progress)
-        fetch_metadata(own, dataset="sample", progress=progress)
-        link_entities(own, dataset="sample", progress=progress)
-        train(own, dataset="sample", model=DEFAULT, progress=progress)
-    else:
-        say("the workspace is empty: the bundled sample of crs demo is taken")
-    return own
 
 
 # ---- files ------------------------------------------------------------------------------------------------------

@@ -4,18 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crscli.linking import Linker
-from crscli.models import model_spec
 from crscli.progress import Progress, Say, silent
-from crscli.session import Host, Session
-from crscli.steps._dataset import find_run, load_run, read_dataset
+from crscli.session import Session
 from crscli.steps._training import Trained
 from crscli.steps.build_kg import build_kg
+from crscli.steps.chat import Opener
 from crscli.steps.evaluate import Evaluated, evaluate
 from crscli.steps.fetch_dataset import fetch_dataset
 from crscli.steps.fetch_metadata import fetch_metadata
 from crscli.steps.index_items import index_items
-from crscli.steps.link_entities import LINKER, link_entities
+from crscli.steps.link_entities import link_entities
 from crscli.steps.pretrain_fusion import pretrain_fusion
 from crscli.steps.train import train
 from crscli.workspace import Workspace
@@ -106,11 +104,5 @@ def _told(made: Trained) -> str:
 
 def _conversation(workspace_: Workspace, model: str, said: Sequence[str]) -> list[tuple[str, str]]:
     """A seeker's lines, written for this, and a model's replies; in its own words if it has any."""
-    data = read_dataset(workspace_, DATASET, linked=model_spec(model).needs_graph)
-    run = find_run(workspace_, DATASET, model)
-    assert run is not None, "the demo has just trained it"
-    recommender, _ = load_run(workspace_, run, data)
-    links = workspace_.artifact(DATASET, "links")
-    linker = Linker.load(links.open() / LINKER, data.catalogue)
-    session = Session(Host(recommender, linker.link, shown=2, own_words=True))
+    session = Session(Opener(workspace_, shown=2).open(DATASET, model))
     return [(text, session.say(text).text) for text in said]

@@ -13,7 +13,7 @@ from crscli.catalogue import Catalogue
 from crscli.datasets.corpus import SPLITS
 from crscli.dialogue import Dialogue, Link, Turn, from_json, load_dialogues
 from crscli.errors import UsageError
-from crscli.linking import Linker
+from crscli.linking import LINKER, Linker
 from crscli.linking.measure import VARIANTS, measure
 from crscli.linking.opinions import untold, with_opinions
 from crscli.linking.stored import FILE, MARKED, Place, write_links
@@ -25,7 +25,6 @@ STEP_FORMAT = 1
 ENOUGH_MARKS = 1_000
 """Marks with a place in train from which the linker's weights are learnt from them."""
 
-LINKER = "linker"
 EVALUATION = "evaluation.json"
 
 

@@ -142,7 +142,8 @@ NOTHING = dict.fromkeys(
 )  # fmt: skip
 CONTENTS = [
     ("all fields null", lambda d: d | NOTHING if "credits" in d else d, Item("", "The Matrix", ids=("tmdb:603",))),
-    ("fields of other types", lambda d: d | {k: 7 for k in NOTHING}, Item("", "The Matrix", ids=("tmdb:603",), runtime=7)),
+    ("fields of other types", lambda d: d | {k: 7 for k in NOTHING},
+     Item("", "The Matrix", ids=("tmdb:603",), runtime=7)),
     ("entries of other types", lambda d: d | {"genres": [None, 3, {"name": None}, {"name": "Drama"}]}, "genres"),
     ("results twice, one without id", lambda d: d | {"results": [{"title": "x"}, None, *d["results"], *d["results"]]}
      if "results" in d else d, "title"),

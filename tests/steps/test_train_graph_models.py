@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 from crscli.cli import app
 from crscli.errors import ArtifactMissing, UsageError
-from crscli.linking import Linker
+from crscli.linking import LINKER, Linker
 from crscli.recommender import Session
 from crscli.steps._dataset import find_run, load_run, read_dataset
 from crscli.steps.build_kg import build_kg
 from crscli.steps.evaluate import evaluate
 from crscli.steps.fetch_dataset import fetch_dataset
-from crscli.steps.link_entities import LINKER, link_entities
+from crscli.steps.link_entities import link_entities
 from crscli.steps.pretrain_fusion import pretrain_fusion
 from crscli.steps.status import status
 from crscli.steps.train import train
