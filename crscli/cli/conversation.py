@@ -56,8 +56,8 @@ def chat(
     """
     from crscli.console.chat import Chat
     from crscli.console.commands import Commands
-    from crscli.session import Session
-    from crscli.steps.chat import Kept, Opener, profile_path
+    from crscli.steps._talking import Opener
+    from crscli.steps.chat import chat as step
 
     llm = None
     if llm_base_url is not None or llm_model is not None:
@@ -72,23 +72,21 @@ def chat(
     opener = Opener(
         workspace, voice, llm, shown, device, run.offline, progress=run.console.progress, say=run.console.say
     )  # fmt: skip
-    keeping = Kept(lambda name: opener.open(about, name), profile_path(workspace, about, profile) if profile else None)
+    made = step(workspace, dataset=about, opener=opener, model=model, profile=profile, resume=resume)
     if show_profile or delete_profile:
-        for line in keeping.profile("delete" if delete_profile else "show"):
+        for line in made.keeping.profile("delete" if delete_profile else "show"):
             run.console.line(line)
         return
-    name = opener.choose(about, model)
 
     def opened() -> Commands:
-        host = opener.open(about, name)
-        memory = keeping.load(host, resume) if resume else keeping.begun(host.catalogue)
-        return Commands(Session(host, memory), name, keeping)
+        return Commands(made.opened(), made.model, made.keeping)
 
     # What keeps the answers of an endpoint belongs to the thread that opens it.
     ready = opened() if llm is not None else None
     try:
-        chat_ = Chat(run.console, opened if ready is None else lambda: ready, workspace.root / ".chat-history")
-        chat_.run(f"{name} on {about}. What would you like to watch?")
+        Chat(run.console, opened if ready is None else lambda: ready, workspace.root / ".chat-history").run(
+            f"{made.model} on {about}. What would you like to watch?"
+        )
     finally:
         opener.close()
 

@@ -66,22 +66,6 @@ def kind_of_film(genres: Sequence[str]) -> str:
     return listed([article(known[0]), *known[1:3]]) if known else ""
 
 
-def realise(catalogue: Catalogue, context: Context, items: Sequence[Item], reasons: Sequence[Sequence[Reason]]) -> str:
-    """A reply that offers items and gives the first one's strongest reason.
-
-    Args:
-        catalogue: names the items that reasons point to.
-        context: the dialogue so far; it decides the wording.
-        items: best first; may be empty.
-        reasons: of each item, the strongest first.
-    """
-    phrases = Phrases(context)
-    if not items:
-        return phrases("offers.nothing")
-    because = sentence_of(phrases, catalogue, reasons[0]) if reasons and reasons[0] else ""
-    return offer(phrases, items, because)
-
-
 def offer(phrases: Phrases, items: Sequence[Item], because: str = "", *, like: str = "", again: bool = False) -> str:
     """Sentences that offer items, the first one with its reason.
 

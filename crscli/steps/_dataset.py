@@ -54,9 +54,7 @@ class DatasetInputs:
         )
 
 
-def read_dataset(
-    workspace_: Workspace, dataset: str, *, linked: bool = False, dialogues: bool = True
-) -> DatasetInputs:
+def read_dataset(workspace_: Workspace, dataset: str, *, linked: bool = False, dialogues: bool = True) -> DatasetInputs:
     """Load a dataset's items and dialogues, every file checked.
 
     Items come with metadata where `catalogue/` is there. Dialogues that name no item of their own get the films that

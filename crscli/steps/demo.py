@@ -6,9 +6,9 @@ from typing import Any
 
 from crscli.progress import Progress, Say, silent
 from crscli.session import Session
+from crscli.steps._talking import Opener
 from crscli.steps._training import Trained
 from crscli.steps.build_kg import build_kg
-from crscli.steps.chat import Opener
 from crscli.steps.evaluate import Evaluated, evaluate
 from crscli.steps.fetch_dataset import fetch_dataset
 from crscli.steps.fetch_metadata import fetch_metadata

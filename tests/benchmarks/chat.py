@@ -17,7 +17,7 @@ import numpy as np
 
 from crscli.catalogue import Catalogue
 from crscli.session import Host, Session
-from crscli.steps.chat import Opener
+from crscli.steps._talking import Opener
 from crscli.workspace import Workspace
 
 WORDS = (

@@ -1,0 +1,133 @@
+"""Whom to talk to: a model of the workspace with its linker, as a session's host."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from crscli import config as configuration
+from crscli.errors import ArtifactMissing, UsageError
+from crscli.linking import LINKER, Linker
+from crscli.llm.voice import LlmVoice
+from crscli.models import MODELS, model_class, model_spec
+from crscli.progress import Progress, Say, silent
+from crscli.session import Host
+from crscli.steps._dataset import DatasetInputs, find_run, load_run, online, read_dataset
+from crscli.steps._llm import LlmChoice, OpenedLlm
+from crscli.workspace import Artifact, Workspace
+
+DEFAULT = "blend"
+AT_ONCE = "cooccurrence"
+"""Answers where nothing was trained: it is fitted in a second."""
+VOICES = ("own", "plain", "llm")
+
+
+@dataclass
+class Opener:
+    """What opens models for one chat or server.
+
+    Args:
+        workspace_: where the artifacts are.
+        voice: own (a model that speaks uses its own words), plain, or llm.
+        llm: the endpoint of `--voice llm` and of models that ask one.
+        shown: films of a recommendation.
+        device: of neural models.
+        offline: no socket is opened.
+        progress: told of a fit.
+        say: told what a user should know.
+    """
+
+    workspace_: Workspace
+    voice: str = "own"
+    llm: LlmChoice | None = None
+    shown: int = 3
+    device: str = "auto"
+    offline: bool = False
+    progress: Progress = silent
+    say: Say = silent
+    _opened_llm: OpenedLlm | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.voice not in VOICES:
+            raise UsageError(f"unknown voice {self.voice!r}", f"known: {', '.join(VOICES)}")
+        if self.voice == "llm" and self.llm is None:
+            raise UsageError("--voice llm needs an endpoint", "give --llm-base-url URL and --llm-model NAME")
+
+    def close(self) -> None:
+        """Let go of the endpoint."""
+        if self._opened_llm is not None:
+            self._opened_llm.__exit__()
+            self._opened_llm = None
+
+    def open(self, dataset: str, model: str) -> Host:
+        """A model to talk to.
+
+        Args:
+            dataset: its name in the workspace.
+            model: a model or run.
+
+        Raises:
+            ArtifactMissing: it was not trained, or is stale.
+        """
+        run = self._run(dataset, model)
+        links = self.workspace_.artifact(dataset, "links")
+        data = read_dataset(self.workspace_, dataset, dialogues=run is None or not links.exists())
+        recommender = self._loaded(data, model, run)
+        if links.exists():
+            linker = Linker.load(links.open() / LINKER, data.catalogue)
+        else:
+            linker = Linker.bundled(data.catalogue, data.splits.get("train", []))
+        voice = LlmVoice(self._llm(dataset).llm) if self.voice == "llm" else None
+        return Host(recommender, linker.link, self.shown, own_words=self.voice == "own", voice=voice)
+
+    def choose(self, dataset: str, model: str | None = None) -> str:
+        """The model or run to talk to: the one that is named, else blend, else the newest run, else one fitted now.
+
+        Raises:
+            ArtifactMissing: it was not trained.
+        """
+        if model is not None:
+            self._run(dataset, model)
+            return model
+        runs = [a for a in self.workspace_.artifacts(dataset) if a.kind == "models"]
+        newest = max(runs, key=lambda a: str(a.provenance()["finished"]), default=None)
+        run = find_run(self.workspace_, dataset, DEFAULT) or newest
+        if run is None:
+            better = f"crs train --dataset {dataset} --model {DEFAULT} gives a better one"
+            self.say(f"model: {AT_ONCE}, fitted now; {better}")
+            return AT_ONCE
+        self.say(f"model: {run.run} (--model for others)")
+        return str(run.run)
+
+    def _run(self, dataset: str, model: str) -> Artifact | None:
+        """The run of a model; None if it is fitted on the spot."""
+        run = find_run(self.workspace_, dataset, model)
+        if run is None and model_spec(model).needs_run:
+            raise ArtifactMissing(
+                f"{model} was not trained on {dataset}", f"run: crs train --dataset {dataset} --model {model}"
+            )
+        return run
+
+    def _loaded(self, data: DatasetInputs, name: str, run: Artifact | None) -> Any:
+        if run is not None:
+            recommender, _ = load_run(
+                self.workspace_, run, data, device=self.device, offline=self.offline, say=self.say
+            )
+        else:
+            model_type = model_class(name)
+            settings = configuration.resolve(model_type.config_class, MODELS[name].preset)
+            more = online(model_type, self.offline)
+            recommender = model_type.fit(data.catalogue, data.fit_data(), settings, progress=self.progress, **more)
+        if hasattr(recommender, "use_llm"):
+            if self.llm is not None:
+                recommender.use_llm(self._llm(data.name).llm)
+            elif getattr(recommender, "needs_llm", False):
+                raise UsageError(f"{name} asks a language model", "give --llm-base-url URL and --llm-model NAME")
+        if hasattr(recommender, "use_base"):
+            base = str(recommender.config.base)
+            recommender.use_base(self._loaded(data, base, self._run(data.name, base)))
+        return recommender
+
+    def _llm(self, dataset: str) -> OpenedLlm:
+        assert self.llm is not None, "it was checked"
+        if self._opened_llm is None:
+            self._opened_llm = OpenedLlm(self.llm, self.workspace_, dataset, self.offline, self.progress, self.say)
+        return self._opened_llm
