@@ -188,7 +188,7 @@ MODELS: dict[str, ModelSpec] = {
             "passage_tokens": 96,
             "prompt_tokens": 128,
             "reply_tokens": 64,
-            "dropout": 0.1,
+            "dropout": 0.2,
             "temperature": 0.1,
             "negatives": 4,
             "in_batch": True,
