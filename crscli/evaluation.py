@@ -185,6 +185,20 @@ def _units(predictions: Predictions, aggregation: Aggregation, subset: Subset) -
     return (metrics.best(ranks) if aggregation == "any" else ranks), dialogues[judged]
 
 
+def share_of(holds: Sequence[bool], of_dialogue: Sequence[str], *, draws: int = 1000, seed: int = 0) -> Estimate:
+    """How often something holds, with its interval over dialogues.
+
+    Args:
+        holds: (U,) whether it does.
+        of_dialogue: (U,) the dialogue of each.
+        draws: bootstrap draws.
+        seed: of the draws.
+    """
+    numbers = {name: num for num, name in enumerate(dict.fromkeys(of_dialogue))}
+    groups = np.array([numbers[name] for name in of_dialogue], dtype=np.int64)
+    return _estimate(np.array(holds, dtype=np.float64), groups, _bootstrap_weights(len(numbers), draws, seed))
+
+
 def _bootstrap_weights(dialogues: int, draws: int, seed: int) -> np.ndarray:
     """How often each dialogue is drawn: (draws, dialogues)."""
     if dialogues == 0:

@@ -207,6 +207,19 @@ def management_notes(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def simulation_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Simulated dialogues by model: success after each exchange, 0 by the context alone, and what the talk was like."""
+    rounds = [str(n) for n in range(report["turns"] + 1)]
+    columns = ["model", *(f"success@{n}" for n in rounds), "turns", "questions", "violations", "repeats", "different"]
+    rows = []
+    for name, figures in report["models"].items():
+        cells = [_cell(figures["success"][n], intervals=n in (rounds[0], rounds[-1])) for n in rounds]
+        told = [number(figures[key], 2) for key in ("turns_needed", "questions_a_dialogue")]
+        told += [number(figures[key], 3) for key in ("violations", "repeats", "different_replies")]
+        rows.append([name, *cells, *told])
+    return columns, rows
+
+
 def llm_notes(report: Mapping[str, Any]) -> list[str]:
     """What was asked of a language model behind an endpoint, what it took, and what its answers were like."""
     if "llm" not in report:

@@ -41,6 +41,21 @@ class Analysis(StrEnum):
     scarcity = "scarcity"
 
 
+class SeekerMode(StrEnum):
+    """What simulated seekers do of their own accord."""
+
+    free = "free"
+    ask = "ask"
+    chat = "chat"
+
+
+class Seekers(StrEnum):
+    """Who plays them."""
+
+    rules = "rules"
+    llm = "llm"
+
+
 class Format(StrEnum):
     """Further files of a report."""
 
@@ -122,6 +137,21 @@ def evaluate(
     llm_price: LlmPriceOption = "0,0",
     llm_batch_out: LlmBatchOutOption = None,
     llm_batch_in: LlmBatchInOption = None,
+    simulate: Annotated[
+        int | None, typer.Option(min=1, help="Let so many simulated seekers talk to the models, in place of all else.")
+    ] = None,
+    turns: Annotated[int, typer.Option(min=1, help="Exchanges of a simulated dialogue, at most.")] = 5,
+    shown: Annotated[int, typer.Option(min=1, help="Items of a recommendation in it.")] = 3,
+    mode: Annotated[
+        SeekerMode,
+        typer.Option(help="Simulated seekers volunteer wishes and answer, or, as iEvaLM's, only one of both."),
+    ] = SeekerMode.free,
+    seekers: Annotated[
+        Seekers, typer.Option(help="Who plays them: rules, or a language model (--llm-base-url).")
+    ] = Seekers.rules,
+    leaky: Annotated[
+        bool, typer.Option("--leaky", help="Tell the language model the titles, as iEvaLM does; marked in the report.")
+    ] = False,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     force: ForceOption = False,
@@ -144,6 +174,8 @@ def evaluate(
       crs evaluate -m reficr-tiny --task dialogue-management
 
       crs evaluate -m llm-zeroshot --llm-base-url URL --llm-model NAME
+
+      crs evaluate -m blend --simulate 500
     """
     from crscli.steps.evaluate import evaluate as step
 
@@ -156,6 +188,12 @@ def evaluate(
             llm_base_url, llm_model, key_file=llm_key_file, concurrency=llm_concurrency, timeout_s=llm_timeout,
             price=llm_price, batch_out=llm_batch_out, batch_in=llm_batch_in,
         )  # fmt: skip
+    if simulate is not None:
+        how = {"dialogues": simulate, "turns": turns, "shown": shown, "mode": mode.value, "seekers": seekers.value}
+        how |= {"leaky": leaky, "split": split.value, "seed": seed}
+        asked = {"models": names, "llm": llm, "run": run_name, "device": device, "force": force}
+        _simulate(run, run.dataset(dataset, names[0] if names else None), how, asked)
+        return
     made = step(
         run.workspace, dataset=run.dataset(dataset, names[0] if names else None), models=names, protocol=protocol,
         split=split.value, exclude_mentioned=exclude_mentioned, candidates=candidates, limit=limit, run=run_name,
@@ -176,6 +214,23 @@ def evaluate(
         return
     _show_report(run.console, made.report)
     run.console.say(f"{made.status}: {made.path}")
+
+
+def _simulate(run: Run, dataset: str, how: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Simulated dialogues, and their table."""
+    from crscli.report import simulation_table
+    from crscli.steps._simulating import Simulating, simulate
+
+    made = simulate(
+        run.workspace, dataset=dataset, how=Simulating(**how), offline=run.offline, progress=run.console.progress,
+        say=run.console.say, **asked,
+    )  # fmt: skip
+    if run.console.as_json:
+        run.console.document(made)
+        return
+    told = f"{made['dialogues']:,} dialogues of {made['dataset']} ({made['split']}), {made['shown']} items each time"
+    run.console.line(f"{told}, seekers: {made['seekers']}, {made['mode']}{', LEAKY' if made['leaky'] else ''}")
+    run.console.table(*simulation_table(made))
 
 
 @command("demo")

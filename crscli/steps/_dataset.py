@@ -182,6 +182,25 @@ def load_run(
     return neural.ready(workspace_, artifact.dataset, run, model, device, say, index=index), record
 
 
+def refuse_learnt(artifact: Artifact, record: Mapping[str, Any], split: str) -> None:
+    """Refuse to measure a run on what it has learnt from.
+
+    Args:
+        artifact: the run.
+        record: its config.json.
+        split: what is measured on.
+
+    Raises:
+        UsageError: it has learnt from it.
+    """
+    if split in record["fitted_on"]:
+        raise UsageError(
+            f"run '{artifact.name}' has learnt from {split}: its figures there would mean nothing",
+            f"train one for choosing: crs train --dataset {artifact.dataset} --model {record['model']}"
+            f" --no-refit --run {record['model']}-choice",
+        )
+
+
 def online(model_type: Any, offline: bool) -> dict[str, bool]:
     """What a model is told of the network, if it could use it when it is fitted or loaded."""
     return {"offline": offline} if getattr(model_type, "takes_offline", False) else {}

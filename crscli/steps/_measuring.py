@@ -14,12 +14,11 @@ from crscli import config as configuration
 from crscli.analyses import Analyses
 from crscli.answers import Speaking, text_figures
 from crscli.catalogue import Catalogue
-from crscli.errors import UsageError
 from crscli.management import Turns
 from crscli.models import MODELS, model_class
 from crscli.progress import Progress, Say
 from crscli.protocols import TestSet
-from crscli.steps._dataset import DatasetInputs, load_run, online, reads_links
+from crscli.steps._dataset import DatasetInputs, load_run, online, reads_links, refuse_learnt
 from crscli.steps._llm import OpenedLlm
 from crscli.workspace import Artifact, Workspace
 
@@ -173,12 +172,7 @@ class Measuring:
             )
             if artifact.run != name:
                 self.say(f"{name}: run {artifact.run}, the newest of this model")
-            if split in record["fitted_on"]:
-                raise UsageError(
-                    f"run '{artifact.name}' has learnt from {split}: its figures there would mean nothing",
-                    f"train one for choosing: crs train --dataset {data.name} --model {record['model']}"
-                    f" --no-refit --run {record['model']}-choice",
-                )
+            refuse_learnt(artifact, record, split)
             facts = {"run": artifact.name, "model": record["model"], "fitted_on": record["fitted_on"]}
             if record.get("max_steps"):
                 self.say(f"{name}: trained for {record['max_steps']} steps only: comparable to nothing")

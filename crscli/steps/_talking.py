@@ -31,6 +31,7 @@ class Opener:
         shown: films of a recommendation.
         device: of neural models.
         offline: no socket is opened.
+        refit: whether a model that is fitted on the spot learns from valid too; as it is usual by default.
         progress: told of a fit.
         say: told what a user should know.
     """
@@ -41,6 +42,7 @@ class Opener:
     shown: int = 3
     device: str = "auto"
     offline: bool = False
+    refit: bool | None = None
     progress: Progress = silent
     say: Say = silent
     _opened_llm: OpenedLlm | None = field(default=None, init=False)
@@ -115,7 +117,8 @@ class Opener:
             model_type = model_class(name)
             settings = configuration.resolve(model_type.config_class, MODELS[name].preset)
             more = online(model_type, self.offline)
-            recommender = model_type.fit(data.catalogue, data.fit_data(), settings, progress=self.progress, **more)
+            learnt = data.fit_data(refit=self.refit)
+            recommender = model_type.fit(data.catalogue, learnt, settings, progress=self.progress, **more)
         if hasattr(recommender, "use_llm"):
             if self.llm is not None:
                 recommender.use_llm(self._llm(data.name).llm)
