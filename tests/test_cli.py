@@ -26,16 +26,22 @@ from crscli.workspace import Workspace
 COMMANDS = {command.name: command.callback for command in cli.app.registered_commands}
 STEPS = (
     "fetch-dataset", "fetch-metadata", "link-entities", "build-kg", "pretrain-fusion", "train", "index-items",
-    "evaluate", "status", "demo", "doctor",
+    "evaluate", "chat", "status", "demo", "doctor",
 )  # fmt: skip
-WITH_EXAMPLES = STEPS[:8]
-OF_SHOW = {"show", "picture"}
+WITH_EXAMPLES = STEPS[:9]
+OF_SHOW = {"show", "picture", "show_profile", "delete_profile"}
+OF_SIMULATION = {"simulate", "turns", "shown", "mode", "seekers", "leaky"}
+"""Options of evaluate for simulated dialogues, which are a step of their own."""
 LISTINGS = ("models", "datasets", "protocols", "schema")
 RENAMED = {"run_name": "run", "merge": "merged"}
 JOINED = {
     ("train", "backbone"): "sets",
     ("pretrain-fusion", "backbone"): "sets",
     ("evaluate", "llm_base_url"): "llm",
+    ("chat", "llm_base_url"): "opener",
+    ("chat", "voice"): "opener",
+    ("chat", "shown"): "opener",
+    ("chat", "device"): "opener",
 }
 """Options that the command adds to those of another keyword."""
 OF_LLM = {f"llm_{name}" for name in ("model", "key_file", "concurrency", "timeout", "price", "batch_out", "batch_in")}
@@ -113,7 +119,7 @@ def test_options_are_the_keywords_of_the_step(name):
     file = name.replace("-", "_")
     step = getattr(import_module(f"crscli.steps.{file}"), file)
     keywords = {k: p.default for k, p in list(inspect.signature(step).parameters.items())[1:] if k not in GIVEN_BY_CLI}
-    left_out = cli.frame._SHARED.keys() | OF_SHOW | OF_LLM
+    left_out = cli.frame._SHARED.keys() | OF_SHOW | OF_LLM | (OF_SIMULATION if name == "evaluate" else set())
     options = {k: p.default for k, p in inspect.signature(COMMANDS[name]).parameters.items() if k not in left_out}
     named = {k: JOINED.get((name, k), RENAMED.get(k, k)) for k in options}
     assert set(named.values()) == keywords.keys()

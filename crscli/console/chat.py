@@ -17,6 +17,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from crscli.catalogue import Catalogue, Item
@@ -194,13 +195,15 @@ class Chat:
         self.console.out.print()
 
 
-def card(num: int, item: Item, why: str) -> Text:
-    """A film in at most five lines: number and title, facts, people, what it is about, why."""
+def card(num: int, item: Item, why: str) -> Table:
+    """A film in a few lines: number and title, facts, people, what it is about, why."""
     people = [*item.directors[:1], *(name for name in item.cast[:3] if name not in item.directors[:1])]
-    lines = [Text.assemble((f"{num}  ", "dim"), (str(plain(item.name)), "bold"))]
-    lines += [Text("   ") + plain(text) for text in (facts_line(item), ", ".join(people)) if text]
+    lines = [Text(str(plain(item.name)), style="bold")]
+    lines += [plain(text) for text in (facts_line(item), ", ".join(people)) if text]
     if item.plot:
-        lines.append(Text("   ") + Text(str(plain(shortened(item.plot, _PLOT_AT_MOST))), style="dim"))
+        lines.append(Text(str(plain(shortened(item.plot, _PLOT_AT_MOST))), style="dim"))
     if why:
-        lines.append(Text("   ") + Text(str(plain(why)), style="italic green"))
-    return Text("\n").join(lines)
+        lines.append(Text(str(plain(why)), style="italic green"))
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_row(Text(str(num), style="dim"), Text("\n").join(lines))
+    return grid

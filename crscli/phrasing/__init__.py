@@ -91,13 +91,13 @@ def sentence_of(phrases: Phrases, catalogue: Catalogue, reasons: Sequence[Reason
 
 
 def card_of(catalogue: Catalogue, reasons: Sequence[Reason]) -> str:
-    """The strongest reason as a few words."""
-    if not reasons:
-        return ""
-    wording = str(_WORDINGS["card"][_key(reasons[0])][0])
-    slots = _slots(catalogue, reasons[0])
-    text = _SLOT.sub(lambda m: slots[m.group(1)], wording)
-    return text[0].upper() + text[1:]
+    """The strongest two reasons as a few words; a word of the seeker is told only where there is nothing else."""
+    told = []
+    for reason in [*reasons[:1], *(r for r in reasons[1:2] if r.kind != "word")]:
+        slots = _slots(catalogue, reason)
+        told.append(_SLOT.sub(lambda m, slots=slots: slots[m.group(1)], str(_WORDINGS["card"][_key(reason)][0])))  # type: ignore[misc]
+    text = "; ".join(told)
+    return text[:1].upper() + text[1:]
 
 
 def _key(reason: Reason) -> str:
