@@ -334,7 +334,9 @@ def _report_name(params: dict[str, Any], models: Sequence[str]) -> str:
     parts += managed or (["no-replies"] if "respond" not in params["tasks"] else [])
     parts += ["oracle"] if params["oracle"] else []
     parts += params["analyse"]
-    return ".".join(parts)
+    name = ".".join(parts)
+    # A name of the workspace has 100 letters at most.
+    return name if len(name) <= 100 else f"{name[:90]}+{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _is_odd(params: dict[str, Any]) -> bool:
