@@ -90,7 +90,9 @@ def test_the_same_dialogue_reads_the_same_and_replies_in_a_row_differ():
 def test_words_are_put_together():
     assert [listed(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
     assert kind_of_film(["Comedy"]) == "a comedy"
-    assert kind_of_film(["animation", "adventure"]) == "an animated film and adventure"
+    assert kind_of_film(["animation", "adventure"]) == "an animated adventure"
+    assert kind_of_film(["comedy", "romance"]) == "a romantic comedy"
+    assert kind_of_film(["Science Fiction", "action"]) == "a science fiction action film"
     assert shortened("One. Two. Three.", 11) == "One. Two."
     assert shortened("no sentence ends in here", 14) == "no sentence …"
     assert shortened("short") == "short"

@@ -51,19 +51,26 @@ def listed(names: Sequence[str], word: str = "and") -> str:
 
 def article(noun: str) -> str:
     """A genre as one film of it: a comedy, an adventure, an animated film."""
-    if noun in ("animation", "science fiction", "horror", "fantasy", "action", "family", "romance", "history", "music",
-                "war", "sport", "crime", "mystery", "biography", "short"):  # fmt: skip
-        noun = f"{_ADJECTIVES.get(noun, noun)} film"
+    noun = noun if noun in _NOUNS else f"{_ADJECTIVES.get(noun, noun)} film"
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-_ADJECTIVES = {"animation": "animated", "romance": "romantic", "history": "historical", "biography": "biographical"}
+_NOUNS = ("comedy", "drama", "thriller", "western", "documentary", "musical", "mystery", "adventure")
+"""Genres that a film is; of all others it is a film, the last of these comes last: "a romantic comedy"."""
+_ADJECTIVES = {
+    "animation": "animated", "romance": "romantic", "history": "historical", "biography": "biographical",
+    "adventure": "adventure", "mystery": "mystery", "musical": "musical",
+}  # fmt: skip
 
 
 def kind_of_film(genres: Sequence[str]) -> str:
-    """Genres as one noun: "a comedy", "a science fiction film and thriller"."""
-    known = [genre.lower() for genre in genres if genre]
-    return listed([article(known[0]), *known[1:3]]) if known else ""
+    """At most three genres as one noun: "a romantic comedy", "an animated family film"; "" for none."""
+    known = list(dict.fromkeys(genre.lower() for genre in genres if genre))[:3]
+    if not known:
+        return ""
+    noun = next((n for n in _NOUNS if n in known), "")
+    words = [*(_ADJECTIVES.get(g, g) for g in known if g != noun), noun or "film"]
+    return f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
 
 
 def offer(phrases: Phrases, items: Sequence[Item], because: str = "", *, like: str = "", again: bool = False) -> str:

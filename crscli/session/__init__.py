@@ -14,7 +14,7 @@ import numpy as np
 
 from crscli.catalogue import Item
 from crscli.dialogue import Context, Link, Turn
-from crscli.phrasing import Phrases, article, card_of, listed, offer, sentence_of
+from crscli.phrasing import Phrases, article, card_of, in_language, listed, offer, sentence_of
 from crscli.recommender import Reason
 from crscli.session.host import Host, Voice
 from crscli.session.limits import Limit, Narrowed, narrow
@@ -75,6 +75,7 @@ class Session:
         order = order[~memory.spent()[order]]
         narrowed = narrow(host.shelf, order, limits, _NAMED_AT_MOST)
         before = [] if host.own_words else self._noted(phrases, message)
+        before += [in_language(message.heard.language)] if message.does("foreign") else []
         before += [phrases("relaxed.unknown", what=what) for what in untold]
         if not narrowed.items:
             return Reply(" ".join([*before, phrases("offers.nothing")]))

@@ -34,6 +34,7 @@ class Memory:
         question: what was asked last and waits for an answer.
         topics: of the questions asked so far.
         reasons: why each item was offered.
+        began: number of the turn with which what is looked for now began.
     """
 
     catalogue: Catalogue
@@ -46,6 +47,7 @@ class Memory:
     question: Question | None = None
     topics: list[Topic] = field(default_factory=list)
     reasons: dict[str, tuple[Reason, ...]] = field(default_factory=dict)
+    began: int = 0
 
     def remember(self, message: Message) -> None:
         """Take in what a message says, before it is answered."""
@@ -59,6 +61,10 @@ class Memory:
             self.opinions |= {i: "seen" for i in message.meant if self.opinions.get(i) not in ("liked", "disliked")}
         if "refuse" in heard and "ask" not in heard:
             self.opinions |= {i: "refused" for i in message.meant if self.opinions.get(i) is None}
+        if "alike" in heard and message.turn.items:
+            # "Something like Blade Runner" begins anew: what was wanted before is not meant to hold of it.
+            self.stated = [w for w in self.stated if not w.wanted or w.kind in ("audience", "language")]
+            self.began = len(self.turns)
         self.stated += message.wishes
         self.dropped -= {Limit((wish,)).key() for wish in message.wishes}
         self.turns.append(message.turn)
@@ -76,7 +82,7 @@ class Memory:
         self.stated.clear()
         self.dropped.clear()
         self.topics.clear()
-        self.question, self.focus = None, ""
+        self.question, self.focus, self.began = None, "", len(self.turns)
 
     @property
     def wishes(self) -> Wishes:
@@ -110,8 +116,8 @@ class Memory:
         self.focus = item_id
 
     def context(self) -> Context:
-        """What a model is told: the newest turns."""
-        return Context(tuple(self.turns[-_TURNS_READ:]))
+        """What a model is told: the newest turns of what is looked for now."""
+        return Context(tuple(self.turns[self.began :][-_TURNS_READ:]))
 
     def liked(self) -> list[int]:
         """Numbers of the items that were spoken of and not disliked, the newest first."""
@@ -156,6 +162,7 @@ class Memory:
             "question": [self.question.topic, list(self.question.options)] if self.question else None,
             "topics": self.topics,
             "reasons": {i: [list(astuple(r)) for r in own] for i, own in self.reasons.items()},
+            "began": self.began,
         }
 
     @classmethod
@@ -178,6 +185,7 @@ class Memory:
                 Question(asked[0], tuple(asked[1])) if asked else None,
                 list(plain["topics"]),
                 {i: tuple(Reason(*r) for r in own) for i, own in plain["reasons"].items() if i in catalogue},
+                int(plain["began"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no dialogue: {error}") from None

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from crscli import genres
 from crscli.catalogue import Catalogue, Item
 from crscli.languages import FOREIGN, name_of
-from crscli.phrasing import article, listed
+from crscli.names import key
+from crscli.phrasing import kind_of_film
 from crscli.recommender import Reason
 from crscli.session.limits import Limit, Shelf
 from crscli.wishes import Wish, in_words
@@ -16,6 +17,14 @@ from crscli.wishes import Wish, in_words
 _LEAST_SHARE = 0.12
 _DULL_WORD = 4
 """Letters: shorter words explain nothing."""
+
+
+def _is_about(item: Item, word: str) -> bool:
+    """Whether a word of the seeker says what an item is about; others may well be behind it, but explain nothing."""
+    return (
+        len(word) > _DULL_WORD
+        and f" {key(word)}" in f" {key(f'{item.title} {item.plot}')} {key(' '.join(item.keywords))}"
+    )
 
 
 def reasons_for(
@@ -38,7 +47,7 @@ def reasons_for(
     kept = [r for r in own if r.share >= _LEAST_SHARE and r.kind not in ("request", "popularity")]
     named = {w.value for w in met if w.kind == "person"}
     kept = [r for r in kept if not (r.kind in ("name", "metadata") and r.evidence in named)]
-    kept = [r for r in kept if r.kind != "word" or len(r.evidence) > _DULL_WORD]
+    kept = [r for r in kept if r.kind != "word" or _is_about(item, r.evidence)]
     found += [_placed(shelf.catalogue, item, r, liked) for r in kept if r.kind != "word"]
     if not found:
         found += _shared(shelf, item, liked)
@@ -86,7 +95,7 @@ def _noun_phrase(wishes: Sequence[Wish], item: Item | None) -> str:
     kinds = list(dict.fromkeys(w.value for w in wishes if w.kind == "genre"))
     languages = [w.value for w in wishes if w.kind == "language"]
     language = "foreign" if FOREIGN in languages else name_of(languages[-1]) if languages else ""
-    noun = listed([article(k) for k in kinds], "and" if item else "or") or "a film"
+    noun = kind_of_film(kinds) or "a film"
     if language and item is None:
         noun = f"{'an' if language[0] in 'EIA' else 'a'} {language} {noun.split(' ', 1)[1]}"
     parts = [noun]

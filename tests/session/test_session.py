@@ -32,7 +32,7 @@ class Counting:
 
 class Explaining(Counting):
     def explain(self, context, item_nums):
-        return [(Reason("word", f"word number {n}", 1.0),) for n in item_nums]
+        return [(Reason("name", f"name {n}", 1.0),) for n in item_nums]
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ def test_a_name_inside_a_longer_one_is_not_taken_for_it(catalogue):
 
 def test_reasons_come_from_a_recommender_that_can_explain_and_are_never_missing(catalogue):
     told = session(Explaining(catalogue), 2).say("Surprise me")
-    assert [[r.evidence for r in reasons] for reasons in told.reasons] == [["word number 0"], ["word number 1"]]
-    assert all("word number" in why for why in told.whys)
+    assert [[r.evidence for r in reasons] for reasons in told.reasons] == [["name 0"], ["name 1"]]
+    assert all("name" in why for why in told.whys)
     silent = session(Counting(catalogue), 2).say("Surprise me")
     assert [[r.kind for r in reasons] for reasons in silent.reasons] == [["popularity"], ["popularity"]]
     assert len(silent.items) == 2
@@ -234,7 +234,7 @@ def test_the_items_of_a_reply_are_those_that_the_model_names(catalogue):
     reply = talk.say("Surprise me")
     assert reply.text == "How about Alien, or Aliens?"
     assert [item.item_id for item in reply.items] == ["i00", "i01"]
-    assert [[r.evidence for r in reasons] for reasons in reply.reasons] == [["word number 0"], ["word number 1"]]
+    assert [[r.evidence for r in reasons] for reasons in reply.reasons] == [["name 0"], ["name 1"]]
     links = talk.memory.turns[-1].links
     assert [reply.text[x.start : x.end] for x in links] == ["Alien", "Aliens"]
     assert [x.id for x in links] == ["i00", "i01"]
