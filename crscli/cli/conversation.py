@@ -1,7 +1,7 @@
 """The command for talking: chat."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,8 +54,6 @@ def chat(
 
       crs chat --voice llm --llm-base-url URL --llm-model NAME
     """
-    from crscli.console.chat import Chat
-    from crscli.console.commands import Commands
     from crscli.steps._talking import Opener
     from crscli.steps.chat import chat as step
 
@@ -77,12 +75,27 @@ def chat(
         for line in made.keeping.profile("delete" if delete_profile else "show"):
             run.console.line(line)
         return
+    _talk(run, workspace, about, made, opener)
+
+
+def talk_about_the_sample(run: Run, workspace: Workspace) -> None:
+    """A chat about the sample in the demo's workspace."""
+    from crscli.steps._talking import Opener
+    from crscli.steps.chat import chat as step
+
+    opener = Opener(workspace, progress=run.console.progress, say=run.console.say)
+    _talk(run, workspace, "sample", step(workspace, dataset="sample", opener=opener), opener)
+
+
+def _talk(run: Run, workspace: Workspace, about: str, made: Any, opener: Any) -> None:
+    from crscli.console.chat import Chat
+    from crscli.console.commands import Commands
 
     def opened() -> Commands:
         return Commands(made.opened(), made.model, made.keeping)
 
     # What keeps the answers of an endpoint belongs to the thread that opens it.
-    ready = opened() if llm is not None else None
+    ready = opened() if opener.llm is not None else None
     try:
         Chat(run.console, opened if ready is None else lambda: ready, workspace.root / ".chat-history").run(
             f"{made.model} on {about}. What would you like to watch?"

@@ -55,6 +55,11 @@ class Console(AbstractContextManager["Console"]):
     ) -> None:
         self._end_bars()
 
+    @property
+    def is_interactive(self) -> bool:
+        """Whether a person sits at a terminal and reads words."""
+        return sys.stdin.isatty() and sys.stdout.isatty() and not self.as_json and not self.quiet
+
     # ---- results --------------------------------------------------------------------------------------------
 
     def document(self, value: Any) -> None:

@@ -84,7 +84,7 @@ class Chat:
     def __init__(self, console: Console, opened: Callable[[], Commands], history: Path | None = None) -> None:
         self.console = console
         self._opened, self._titles = opened, Titles()
-        self._is_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not console.as_json
+        self._is_terminal = console.is_interactive
         self._history = history
 
     def run(self, greeting: str) -> None:

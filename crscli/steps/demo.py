@@ -84,6 +84,7 @@ def demo(workspace_: Workspace, *, force: bool = False, progress: Progress = sil
     say("13/13  conversations with blend and, in its own words, with kbrd")
     root = workspace_.root
     commands = [
+        f"crs chat --workspace {root}",
         f"crs status --workspace {root}",
         f"crs evaluate --workspace {root} --model blend --protocol turns-new --exclude-mentioned",
         "crs fetch-dataset --dataset redial        (or inspired, or your own: crs datasets)",
