@@ -58,7 +58,7 @@ class Console(AbstractContextManager["Console"]):
     @property
     def is_interactive(self) -> bool:
         """Whether a person sits at a terminal and reads words."""
-        return sys.stdin.isatty() and sys.stdout.isatty() and not self.as_json and not self.quiet
+        return sys.stdin.isatty() and sys.stdout.isatty() and not self.as_json
 
     # ---- results --------------------------------------------------------------------------------------------
 
