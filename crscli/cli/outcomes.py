@@ -259,7 +259,8 @@ def demo(run: Run, force: ForceOption = False) -> None:
     run.console.line("Next:")
     for text in made.next_commands:
         run.console.line(f"  {text}")
-    if run.console.is_interactive and not run.console.quiet and typer.confirm("\nTalk to blend about these films now?", default=True):
+    asks = run.console.is_interactive and not run.console.quiet
+    if asks and typer.confirm("\nTalk to blend about these films now?", default=True):
         from crscli.cli.conversation import talk_about_the_sample
 
         talk_about_the_sample(run, own)
