@@ -236,7 +236,7 @@ class Simulation:
         """Round 0: what the model recommends by the context alone, as many items as a reply has."""
         session = Session(self.host)
         session.memory.turns = list(context)
-        order = self.host.order(session.memory.context())
+        order = self.host.order(session.memory.evidence())
         fresh = order[~session.memory.spent()[order]][: self.host.shown]
         return {self.host.catalogue[int(n)].item_id for n in fresh}
 

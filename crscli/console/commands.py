@@ -221,7 +221,7 @@ def traced(session: Session, reply: Reply) -> list[str]:
     lines += [f"filter   {limit.words}" for limit in memory.limits()]
     lines += [f"relaxed  {words}" for words in reply.relaxed]
     if reply.items:
-        ranking = host.recommender.rank([memory.context()], 5)[0]
+        ranking = host.recommender.rank([memory.evidence()], 5)[0]
         pairs: Sequence[tuple[int, float]] = list(zip(ranking.item_nums.tolist(), ranking.scores.tolist(), strict=True))
         lines += [f"ranked   {known[num].name} {score:.3f}" for num, score in pairs]
     return lines

@@ -69,7 +69,7 @@ class Session:
     # ---- recommending -------------------------------------------------------------------------------------------
 
     def _recommended(self, phrases: Phrases, message: Message) -> Reply:
-        host, memory, context = self.host, self.memory, self.memory.context()
+        host, memory, context = self.host, self.memory, self.memory.evidence()
         limits, untold = self._tellable(message)
         order = host.order(context)
         order = order[~memory.spent()[order]]
@@ -82,7 +82,7 @@ class Session:
         before += self._openly(phrases, limits, narrowed)
         text, nums = "", list(narrowed.items[: host.shown])
         if host.own_words:
-            text, nums = self._own_words(context, narrowed.items)
+            text, nums = self._own_words(memory.context(), narrowed.items)
         kept = [limit for limit in limits if limit not in narrowed.relaxed]
         liked, explained = memory.liked(), host.explained(context, nums)
         reasons = [reasons_for(host.shelf, n, kept, liked, own) for n, own in zip(nums, explained, strict=True)]

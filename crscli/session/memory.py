@@ -116,8 +116,25 @@ class Memory:
         self.focus = item_id
 
     def context(self) -> Context:
-        """What a model is told: the newest turns of what is looked for now."""
+        """What a model speaks after: the newest turns of what is looked for now."""
         return Context(tuple(self.turns[self.began :][-_TURNS_READ:]))
+
+    def evidence(self) -> Context:
+        """What a model ranks by: the same without the session's own offers, but for films that were liked.
+
+        An offer that was not taken up tells nothing of the seeker; left in, it draws its likes after it. Chosen on
+        simulated dialogues with ReDial's validation split.
+        """
+        offered = {i for row in self.offered for i in row}
+        kept = []
+        for turn in self.context().turns:
+            own = {i for i in turn.items if i in offered} if turn.role == "recommender" else set()
+            if not own:
+                kept.append(turn)
+            elif any(self.opinions.get(i) == "liked" for i in own):
+                left = tuple(x for x in turn.links if x.id not in own or self.opinions.get(x.id) == "liked")
+                kept.append(replace(turn, links=left))
+        return Context(tuple(kept))
 
     def liked(self) -> list[int]:
         """Numbers of the items that were spoken of and not disliked, the newest first."""

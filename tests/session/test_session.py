@@ -65,8 +65,11 @@ def test_the_recommender_hears_all_that_was_said_with_its_links(catalogue):
     talk.say("Another one")
     assert first.links == (Link("item", "i09", 0, 4),)
     assert recommender.asked[0].mentions == ("i09",)
-    assert recommender.asked[1].mentions == (first.items[0].item_id, "i09")
-    assert [t.text for t in recommender.asked[1].turns] == ["Heat!", first.text, "Another one"]
+    assert recommender.asked[1].mentions == ("i09",)  # an offer that was not taken up is no evidence
+    assert [t.text for t in recommender.asked[1].turns] == ["Heat!", "Another one"]
+    talk.memory.opinions[first.items[0].item_id] = "liked"
+    talk.say("More")
+    assert recommender.asked[2].mentions == (first.items[0].item_id, "i09")
 
 
 @pytest.mark.parametrize("shown", [1, 3, 6])
