@@ -155,6 +155,14 @@ class Catalogue:
         """Sha256 of the numbering; models and indexes record it."""
         return self.vocabulary.digest
 
+    @cached_property
+    def by_title(self) -> dict[str, tuple[int, ...]]:
+        """Title in lower case -> numbers of the items that have it: remakes, and films that a list has twice."""
+        found: dict[str, list[int]] = {}
+        for num, item in enumerate(self.items):
+            found.setdefault(item.title.lower(), []).append(num)
+        return {title: tuple(nums) for title, nums in found.items()}
+
     def save(self, path: Path) -> None:
         """Write all fields of all items as one Parquet file."""
         rows = [{f.name: _plain(getattr(item, f.name)) for f in fields(Item)} for item in self.items]

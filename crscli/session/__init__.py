@@ -132,8 +132,10 @@ class Session:
 
     def _openly(self, phrases: Phrases, limits: Sequence[Limit], narrowed: Narrowed) -> list[str]:
         """What the recommendation does not keep to, said."""
-        if not narrowed.relaxed:
-            return []
+        given_up = [limit.words for limit in narrowed.relaxed]
+        told, self.memory.relaxed = self.memory.relaxed, given_up
+        if not given_up or told == given_up:
+            return []  # once is enough
         dropped = listed(list(dict.fromkeys(_FIELDS[limit.kind] for limit in narrowed.relaxed)))
         return [phrases("relaxed.nothing", all=asked_for(limits), dropped=dropped)]
 

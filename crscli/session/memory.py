@@ -35,6 +35,7 @@ class Memory:
         topics: of the questions asked so far.
         reasons: why each item was offered.
         began: number of the turn with which what is looked for now began.
+        relaxed: the wishes that were given up last, in words.
     """
 
     catalogue: Catalogue
@@ -48,6 +49,7 @@ class Memory:
     topics: list[Topic] = field(default_factory=list)
     reasons: dict[str, tuple[Reason, ...]] = field(default_factory=dict)
     began: int = 0
+    relaxed: list[str] = field(default_factory=list)
 
     def remember(self, message: Message) -> None:
         """Take in what a message says, before it is answered."""
@@ -144,12 +146,16 @@ class Memory:
         return [known.vocabulary.num(i) for i in kept]
 
     def spent(self) -> np.ndarray:
-        """(N,) items that are not offered: offered before, spoken of, or refused."""
+        """(N,) items that are not offered: offered before, spoken of, or refused, also where a list has them twice."""
         known = self.catalogue
         ids = {i for row in self.offered for i in row} | self.opinions.keys()
         ids |= {i for turn in self.turns for i in turn.items}
         spent = np.zeros(len(known), dtype=bool)
-        spent[[known.vocabulary.num(i) for i in ids if i in known]] = True
+        for item_id in ids:
+            if item_id in known:
+                item, refused = known.item(item_id), self.opinions.get(item_id) in ("disliked", "refused")
+                twins = known.by_title[item.title.lower()]
+                spent[[n for n in twins if refused or known[n].year in (None, item.year) or item.year is None]] = True
         return spent
 
     def copy(self) -> "Memory":
@@ -163,6 +169,7 @@ class Memory:
             dropped=set(self.dropped),
             topics=list(self.topics),
             reasons=dict(self.reasons),
+            relaxed=list(self.relaxed),
         )
 
     # ---- files --------------------------------------------------------------------------------------------------
@@ -180,6 +187,7 @@ class Memory:
             "topics": self.topics,
             "reasons": {i: [list(astuple(r)) for r in own] for i, own in self.reasons.items()},
             "began": self.began,
+            "relaxed": self.relaxed,
         }
 
     @classmethod
@@ -203,6 +211,7 @@ class Memory:
                 list(plain["topics"]),
                 {i: tuple(Reason(*r) for r in own) for i, own in plain["reasons"].items() if i in catalogue},
                 int(plain["began"]),
+                list(plain["relaxed"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no dialogue: {error}") from None

@@ -9,7 +9,7 @@ from crscli import genres
 from crscli.catalogue import Catalogue, Item
 from crscli.languages import FOREIGN, name_of
 from crscli.names import key
-from crscli.phrasing import kind_of_film
+from crscli.phrasing import kind_of_film, listed
 from crscli.recommender import Reason
 from crscli.session.limits import Limit, Shelf
 from crscli.wishes import Wish, in_words
@@ -87,8 +87,10 @@ def described(item: Item, met: Sequence[Wish]) -> str:
 
 
 def asked_for(limits: Sequence[Limit]) -> str:
-    """Wishes as one thing: "a comedy from the 1940s with Tom Hanks"."""
-    return _noun_phrase([w for x in limits if x.wanted for w in x.wishes], None)
+    """Wishes as one thing: "a comedy from the 1940s with Tom Hanks", and what it should not be."""
+    wanted = _noun_phrase([w for x in limits if x.wanted for w in x.wishes], None)
+    refused = [in_words(w) for x in limits if not x.wanted for w in x.wishes]
+    return f"{wanted}, and nothing of {listed(refused, 'or')}" if refused else wanted
 
 
 def _noun_phrase(wishes: Sequence[Wish], item: Item | None) -> str:
@@ -101,11 +103,12 @@ def _noun_phrase(wishes: Sequence[Wish], item: Item | None) -> str:
     parts = [noun]
     if language and item is not None:
         parts.append(f"in {name_of(item.language)}")
+    if years := [w for w in wishes if w.kind == "years"]:
+        parts.append(f"from {item.year}" if item else _of_years(years))
     for wish in wishes:
-        if wish.kind == "years":
-            parts.append(f"from {item.year}" if item else _of_years(wish))
-        elif wish.kind == "person":
-            parts.append(f"{'by' if item and wish.value not in item.cast else 'with'} {wish.value}")
+        if wish.kind == "person":
+            by = item is not None and wish.value not in item.cast
+            parts.append(f"{'by' if by else 'with'} {wish.value}")
         elif wish.kind == "length":
             parts.append(f"{item.runtime} minutes long" if item else f"{in_words(wish)} long")
         elif wish.kind == "audience":
@@ -117,6 +120,8 @@ def _noun_phrase(wishes: Sequence[Wish], item: Item | None) -> str:
     return " ".join(dict.fromkeys(parts))
 
 
-def _of_years(wish: Wish) -> str:
-    words = in_words(wish)
-    return f"that is {wish.value}" if words.startswith("something") else f"from {words}"
+def _of_years(wishes: Sequence[Wish]) -> str:
+    words = [in_words(w) for w in wishes]
+    if all(w.startswith("something") for w in words):
+        return f"that is {wishes[-1].value}"
+    return f"from {listed([w for w in words if not w.startswith('something')], 'or')}"
