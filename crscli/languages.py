@@ -45,13 +45,18 @@ _CODES = {name.lower(): code for code, names in LANGUAGES.items() for name in na
 _ALSO = {"cn": "zh", "nb": "no", "nn": "no", "iw": "he"}
 """Codes that TMDB has for some."""
 
-SAID = re.compile(rf"\b(?:{'|'.join(_CODES)})\b", re.I)
-"""A word for a language or for where it is spoken."""
+_COUNTRIES = {
+    "japan": "ja", "france": "fr", "germany": "de", "italy": "it", "spain": "es", "mexico": "es", "korea": "ko",
+    "south korea": "ko", "china": "zh", "hong kong": "zh", "india": "hi", "iran": "fa", "russia": "ru", "sweden": "sv",
+    "denmark": "da", "norway": "no", "poland": "pl", "turkey": "tr", "brazil": "pt", "thailand": "th",
+}  # fmt: skip
+SAID = re.compile(rf"\b(?:{'|'.join(_CODES)}|(?<=from )(?:{'|'.join(_COUNTRIES)}))\b", re.I)
+"""A word for a language, or for where a film is from."""
 
 
 def code_of(word: str) -> str:
     """The code of a word that `SAID` found."""
-    return _CODES[word.lower()]
+    return _CODES.get(word.lower()) or _COUNTRIES[word.lower()]
 
 
 def canonical(code: str) -> str:

@@ -38,7 +38,7 @@ _KNOWN_ENOUGH = 2
 _SENTENCE = re.compile(r"[^.!?]*[.!?]+\s*|[^.!?]+$")
 _FIELDS: dict[WishKind, str] = {
     "years": "the year", "length": "the length", "language": "the language", "person": "the people",
-    "studio": "the studio", "genre": "the genre", "audience": "the genre", "theme": "the theme",
+    "studio": "the studio", "genre": "the genre", "audience": "the children", "theme": "the theme",
 }  # fmt: skip
 _TOPICS: dict[WishKind, Topic] = {
     "genre": "genre", "theme": "genre", "years": "years", "length": "length", "audience": "kids", "person": "person",
@@ -137,7 +137,8 @@ class Session:
         if not given_up or told == given_up:
             return []  # once is enough
         dropped = listed(list(dict.fromkeys(_FIELDS[limit.kind] for limit in narrowed.relaxed)))
-        return [phrases("relaxed.nothing", all=asked_for(limits), dropped=dropped)]
+        key = "relaxed.nothing_else" if self.memory.offered else "relaxed.nothing"
+        return [phrases(key, all=asked_for(limits), dropped=dropped)]
 
     def _offered(
         self, phrases: Phrases, message: Message, context: Context, items: Sequence[Item],

@@ -17,6 +17,7 @@ from crscli import genres
 from crscli.catalogue import Catalogue, Item
 from crscli.languages import FOREIGN, canonical
 from crscli.names import key, tokens
+from crscli.session.moods import MOODS, holds
 from crscli.signals.facets import STUDIO_NAMES, of_studio, of_superheroes
 from crscli.wishes import Wish, WishKind, in_words
 
@@ -31,7 +32,7 @@ _COST: dict[WishKind, float] = {
 }  # fmt: skip
 """How much is lost where a wish is given up; what is refused is never given up."""
 _AGE = 0.85
-"""A wish of an earlier turn is given up more easily, by this much a turn."""
+"""A wish of an earlier turn is given up more easily, by this much a turn; that children watch stays so."""
 _SMALL_WORDS = (
     "about after again also because been before being could does doing down each even ever from good have "
     "having here into just know like make many maybe more most much only other over really same should some "
@@ -108,10 +109,18 @@ class Shelf:
     def _by_word(self) -> dict[str, list[int]]:
         """Word of a plot or keyword -> the numbers of its items."""
         found: dict[str, list[int]] = {}
-        for num, item in enumerate(self.catalogue):
-            for word in {_stem(word) for word in key(f"{item.plot} {' '.join(item.keywords)}").split()}:
+        for num in range(len(self.catalogue)):
+            for word in self._words(num):
                 found.setdefault(word, []).append(num)
         return found
+
+    def _words(self, num: int) -> set[str]:
+        """The words of an item's plot and keywords, without their plurals."""
+        item = self.catalogue[num]
+        return {_stem(word) for word in key(f"{item.plot} {' '.join(item.keywords)}").split()}
+
+    def _genres_of(self, num: int) -> list[str]:
+        return [genre for genre, has in zip(GENRES, self.genres[num], strict=True) if has]
 
     def about(self, words: Sequence[str]) -> list[int]:
         """Item numbers whose plots or keywords have all of the words."""
@@ -174,10 +183,15 @@ class Shelf:
             return (family | (self._genre("animation") & cheerful)) & ~self._any_of(_NOT_FOR_KIDS)
         if wish.kind == "person":
             return self._where(self.films_of(wish.value))
-        if wish.kind == "theme" and wish.value != "superhero":
-            return self._where(self.about(wish.value.split()))
-        holds = of_superheroes if wish.kind == "theme" else _in_studio(wish.value)
-        return np.array([holds(item) for item in self.catalogue], dtype=bool)
+        if wish.kind == "studio":
+            return self._which(_in_studio(wish.value))
+        if wish.value in MOODS:
+            every = range(len(self.catalogue))
+            return np.array([holds(wish.value, self._genres_of(n), self._words(n)) for n in every], dtype=bool)
+        return self._which(of_superheroes) if wish.value == "superhero" else self._where(self.about(wish.value.split()))
+
+    def _which(self, has: Callable[[Item], bool]) -> np.ndarray:
+        return np.array([has(item) for item in self.catalogue], dtype=bool)
 
     def _genre(self, name: str) -> np.ndarray:
         return self.genres[:, GENRES.index(name)]
@@ -289,7 +303,7 @@ def _sets(limits: Sequence[Limit], newest: int) -> list[tuple[Limit, ...]]:
     """Sets of limits to give up, the least loss first; of many limits the oldest go together."""
     kept = sorted(limits, key=lambda limit: limit.turn)
     old, few = kept[:-8], kept[-8:]
-    cost = {limit: _COST[limit.kind] * _AGE ** (newest - limit.turn) for limit in limits}
+    cost = {x: _COST[x.kind] * (1.0 if x.kind == "audience" else _AGE ** (newest - x.turn)) for x in limits}
     sets = [chosen for size in range(len(few) + 1) for chosen in itertools.combinations(few, size)]
     sets.sort(key=lambda chosen: sum(cost[limit] for limit in chosen))
     return [*sets, *((*old, *chosen) for chosen in sets if old)]

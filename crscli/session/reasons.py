@@ -15,6 +15,7 @@ from crscli.session.limits import Limit, Shelf
 from crscli.wishes import Wish, in_words
 
 _LEAST_SHARE = 0.12
+_THEMES = {"superhero": "about superheroes", "light": "that is light", "dark": "that is dark"}
 _DULL_WORD = 4
 """Letters: shorter words explain nothing."""
 
@@ -116,7 +117,7 @@ def _noun_phrase(wishes: Sequence[Wish], item: Item | None) -> str:
         elif wish.kind == "studio":
             parts.append(f"from {wish.value}")
         elif wish.kind == "theme":
-            parts.append("about superheroes" if wish.value == "superhero" else f"about {wish.value}")
+            parts.append(_THEMES.get(wish.value, f"about {wish.value}"))
     return " ".join(dict.fromkeys(parts))
 
 

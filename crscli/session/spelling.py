@@ -10,7 +10,8 @@ from crscli.names import tokens
 
 _WORDS = (
     "action", "adventure", "animated", "animation", "cartoon", "comedy", "comedies", "crime", "documentary",
-    "documentaries", "drama", "family", "fantasy", "funny", "historical", "horror", "musical", "mystery", "romance",
+    "documentaries", "drama", "family", "fiction", "fantasy", "funny",
+    "historical", "horror", "musical", "mystery", "romance",
     "romantic", "scary", "science", "thriller", "thrillers", "western", "hilarious", "superhero", "classic",
 )  # fmt: skip
 _REAL = {

@@ -9,6 +9,7 @@ from crscli.session.hearing import Heard, hear
 from crscli.session.host import Host
 from crscli.session.memory import Memory
 from crscli.session.message import Message
+from crscli.session.moods import moods
 from crscli.session.questions import stated_by
 from crscli.session.spelling import respelt
 from crscli.wishes import Wish
@@ -71,6 +72,7 @@ def _wishes(host: Host, memory: Memory, turn: Turn, heard: Heard) -> list[Wish]:
     if question is not None and question.topic == "genre":
         before = None  # "yes" to "a comedy or a thriller?" says nothing
     found = [replace(wish, turn=num) for wish in host.reader.of_turn(respelt(turn), before)]
+    found += moods(turn, num)
     if not turn.items and (not _POINTS.search(turn.text) or "alike" in heard):
         found = [replace(wish, asked=True) for wish in found]  # a bare "funny" is a wish where it describes no film
     if heard.same_person and not any(wish.kind == "person" for wish in found):

@@ -221,7 +221,7 @@ class WishReader:
         found += self._named(text, turn)
         found += [Wish("length", value, True, True, 0, start, end) for value, start, end in lengths(text)]
         for code, start, end in said_languages(text):
-            found.append(Wish("language", code, not _negated(text, start, end), True, 0, start, end))
+            found.append(Wish("language", code, not is_negated(text, start, end), True, 0, start, end))
         for studio, pattern in STUDIOS.items():
             found += _each("studio", studio, pattern, text)
         found += _each("theme", "superhero", genres.SUPERHERO, text)
@@ -249,7 +249,7 @@ class WishReader:
                     places[start] = (end, self.people[num])
                     after = stop
         for start, (end, name) in sorted(places.items()):
-            wanted = not _negated(text, start, end)
+            wanted = not is_negated(text, start, end)
             yield Wish("person", name, wanted, True, 0, start, end)
 
 
@@ -371,7 +371,8 @@ def _clause(text: str, start: int, end: int) -> tuple[str, str]:
     return text[before:start], text[end : after.start() if after else end + _NEAR]
 
 
-def _negated(text: str, start: int, end: int) -> bool:
+def is_negated(text: str, start: int, end: int) -> bool:
+    """Whether what a span of a text names is refused there: "nothing scary", "not a fan of horror"."""
     before, after = _clause(text, start, end)
     # "anything but horror": the word that cuts clauses belongs to the negation here.
     if re.search(r"\b(?:anything|everything)\s+but\s+(?:\w+\s+){0,2}$", _before(text, start), re.I):
@@ -387,7 +388,7 @@ def _stated(text: str, start: int, end: int, *, noun: bool) -> tuple[bool, bool]
     A noun is a wish unless it describes a film; an adjective where its clause asks.
     """
     before, after = _clause(text, start, end)
-    if _negated(text, start, end):
+    if is_negated(text, start, end):
         return False, not _DESCRIBES_NOT.search(before)
     if _DESCRIBES.search(before):
         return True, False

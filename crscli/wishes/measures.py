@@ -38,7 +38,8 @@ _LONG = re.compile(
     re.I,
 )
 _HAS_LENGTH = re.compile(r"\b(?:hours?|hrs?|minutes?|mins?|\d\s*(?:h|m)|long\w*|short\w*|quick)\b", re.I)
-_IN = re.compile(r"\b(?:in|speaks?|spoken)\s+$", re.I)
+_IN = re.compile(r"\b(?:in|speaks?|spoken|from)\s+$", re.I)
+_SPEAKS = re.compile(r"\b(?:you|u|i|we)\s+(?:\w+\s+)?(?:speak|know|understand|talk)\s+$", re.I)
 _KIND = re.compile(
     rf"^(?:[- ](?:language|speaking|spoken))?\s+(?:\w+\s+)?(?:{_FILMS}|cinema|language|hits?|classics?|directors?)\b",
     re.I,
@@ -96,6 +97,8 @@ def said_languages(text: str) -> Iterator[tuple[str, int, int]]:
     for found in _NO_SUBTITLES.finditer(text):
         yield "en", *found.span()
     for found in SAID.finditer(text):
+        if _SPEAKS.search(text[max(0, found.start() - 40) : found.start()]):
+            continue
         before, after = text[max(0, found.start() - 40) : found.start()], text[found.end() : found.end() + 40]
         near = _KIND.match(after) or any(span.start <= 12 for span in genres.said(after))
         asked = near or _IN.search(before) or (_ASKED.search(before) and not re.match(r"\s+\w", after))
