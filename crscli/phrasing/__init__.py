@@ -13,6 +13,7 @@ from typing import Any
 
 from crscli.catalogue import Catalogue, Item
 from crscli.dialogue import Context
+from crscli.genres import GENRES
 from crscli.recommender import Reason
 
 _WORDINGS: dict[str, Any] = tomllib.loads(files(__package__).joinpath("wordings.toml").read_text(encoding="utf-8"))
@@ -109,7 +110,7 @@ def card_of(catalogue: Catalogue, reasons: Sequence[Reason]) -> str:
 
 def _key(reason: Reason) -> str:
     if reason.kind == "metadata":
-        return "metadata" if reason.like else "shared"
+        return "shared" if not reason.like else "same_kind" if reason.evidence in GENRES else "metadata"
     return reason.kind
 
 
@@ -117,6 +118,8 @@ def _slots(catalogue: Catalogue, reason: Reason) -> dict[str, str]:
     evidence = reason.evidence
     if reason.kind in ("mention", "repeat") and evidence in catalogue:
         evidence = catalogue.item(evidence).name
+    if _key(reason) == "same_kind":
+        evidence = kind_of_film([evidence])
     like = catalogue.item(reason.like).name if reason.like in catalogue else ""
     return {"evidence": evidence, "like": like}
 

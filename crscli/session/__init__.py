@@ -72,8 +72,12 @@ class Session:
         host, memory, context = self.host, self.memory, self.memory.evidence()
         limits, untold = self._tellable(message)
         order = host.order(context)
-        order = order[~memory.spent()[order]]
+        order, every = order[~memory.spent()[order]], order
         narrowed = narrow(host.shelf, order, limits, _NAMED_AT_MOST)
+        if narrowed.relaxed and message.wishes and not host.own_words:
+            known = narrow(host.shelf, every[~memory.spent(again=True)[every]], limits, host.shown)
+            if not known.relaxed:  # rather what was offered before than something else
+                return self._again(phrases, known)
         before = [] if host.own_words else self._noted(phrases, message)
         before += [in_language(message.heard.language)] if message.does("foreign") else []
         before += [phrases("relaxed.unknown", what=what) for what in untold]
@@ -100,6 +104,12 @@ class Session:
             relaxed=tuple(limit.words for limit in narrowed.relaxed),
             question=topic,
         )
+
+    def _again(self, phrases: Phrases, narrowed: Narrowed) -> Reply:
+        """What was offered before, where it alone is what is asked for now."""
+        items = [self.host.catalogue[n] for n in narrowed.items]
+        self.memory.focus = items[0].item_id
+        return Reply(phrases("offers.again", item=listed([item.name for item in items])), act="tell")
 
     def _names(self, ids: Sequence[str]) -> str:
         return listed([self.host.catalogue.item(i).name for i in ids[:2]])

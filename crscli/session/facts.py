@@ -31,7 +31,9 @@ def answer(phrases: Phrases, item: Item, asked: Asked, *, person: str = "", genr
         person: whom the question names, where it asks whether he is in it.
         genre: the genre that the question names, where it asks whether it is one.
     """
-    told = _ANSWERS[asked](phrases, item, person, genre) if asked in _ANSWERS else about(phrases, item)
+    if asked == "else":
+        return phrases("facts.else", item=item.name)
+    told = _ANSWERS[asked](phrases, item, person, genre) if asked in _ANSWERS else ""
     return told or phrases("facts.unknown", item=item.name, what=_UNKNOWN.get(asked, "that"))
 
 

@@ -22,9 +22,10 @@ Act = Literal[
 """What a message can do; it may do several."""
 Asked = Literal[
     "plot", "cast", "directors", "writers", "year", "genres", "runtime", "language", "kids", "genre", "person",
-    "keywords", "opinion", "where",
+    "keywords", "opinion", "where", "else",
 ]  # fmt: skip
-"""What is asked of an item; `genre` and `person` ask whether it is of that genre or has that person."""
+"""What is asked of an item; `genre` and `person` ask whether it is of that genre or has that person, `else` something
+that no catalogue knows."""
 
 _PATTERNS: dict[str, Any] = tomllib.loads(files(__package__).joinpath("sayings.toml").read_text(encoding="utf-8"))
 
@@ -39,7 +40,9 @@ def _compiled(patterns: Sequence[str]) -> re.Pattern[str]:
 _ACTS: dict[Act, re.Pattern[str]] = {act: _compiled(p) for act, p in _PATTERNS["acts"].items()}
 _ASKED: dict[Asked, re.Pattern[str]] = {asked: _compiled(p) for asked, p in _PATTERNS["asked"].items()}
 _CUES = {name: _compiled(p) for name, p in _PATTERNS["cues"].items()}
-_NO_PLACE = r"(?!\w)(?!\s+(?:time|place|half|part|world|class|of\s+all|date|(?:movie|film)\s+(?:of|in|i)))"
+_NO_PLACE = (
+    r"(?!\w)(?!\s+(?:time|place|half|part|world|class|of\s+all|date|question|thing|(?:movie|film)\s+(?:of|in|i)))"
+)
 _PLACES = [(re.compile(rf"(?<![\w#])(?:{p['said']}){_NO_PLACE}", re.I), p["place"]) for p in _PATTERNS["places"]]
 _LANGUAGES = {code: re.compile(p, re.I) for code, p in _PATTERNS["languages"].items()}
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
@@ -97,6 +100,8 @@ def hear(turn: Turn) -> Heard:
         acts.add("foreign")
     elif not acts - {"greet"} and _is_aside(text, turn):
         acts.add("aside")
+    elif not acts - {"greet"} and _CUES["films"].search(text):
+        acts.add("recommend")
     places = tuple(place for pattern, place in _PLACES if pattern.search(text))
     every, one, same = (_CUES[cue].search(text) is not None for cue in ("all", "one", "same person"))
     return Heard(frozenset(acts), asked, places, every, one, same, language)
@@ -113,6 +118,8 @@ def _asked(text: str, links: Sequence[Link]) -> Asked | None:
                 return "person"
             if any(True for _ in genres.said(sentence)):
                 return "genre"
+            if sentence.rstrip().endswith("?"):
+                return "else"
     return None
 
 

@@ -1,5 +1,6 @@
 """What is remembered of a dialogue: what was said, offered, wished for and thought of films; it goes into a file."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
@@ -15,6 +16,9 @@ from crscli.session.message import Message
 from crscli.session.questions import Question, Topic
 from crscli.wishes import Wish, Wishes, fold
 
+_INSTEAD = re.compile(
+    r"\b(?:instead|make\s+(?:it|that)|never\s*mind|forget\s+(?:that|it|about)|changed?\s+my\s+mind)\b", re.I
+)
 _TURNS_READ = 48
 """Newest turns that a model is told."""
 
@@ -63,6 +67,10 @@ class Memory:
             self.opinions |= {i: "seen" for i in message.meant if self.opinions.get(i) not in ("liked", "disliked")}
         if "refuse" in heard and "ask" not in heard:
             self.opinions |= {i: "refused" for i in message.meant if self.opinions.get(i) is None}
+        if len(message.meant) == 1 and message.meant[0] in self.catalogue:
+            self.focus = message.meant[0]
+        if message.wishes and _INSTEAD.search(message.turn.text):
+            self.stated = [w for w in self.stated if not w.wanted or w.kind in ("audience", "language")]
         if "alike" in heard and message.turn.items:
             # "Something like Blade Runner" begins anew: what was wanted before is not meant to hold of it.
             self.stated = [w for w in self.stated if not w.wanted or w.kind in ("audience", "language")]
@@ -145,11 +153,15 @@ class Memory:
         kept = [i for i in dict.fromkeys(own) if i in known and self.opinions.get(i) not in ("disliked", "refused")]
         return [known.vocabulary.num(i) for i in kept]
 
-    def spent(self) -> np.ndarray:
-        """(N,) items that are not offered: offered before, spoken of, or refused, also where a list has them twice."""
+    def spent(self, *, again: bool = False) -> np.ndarray:
+        """(N,) items that are not offered: offered before, spoken of, or refused, also where a list has them twice.
+
+        With `again` those that were offered and have got no opinion may be.
+        """
         known = self.catalogue
-        ids = {i for row in self.offered for i in row} | self.opinions.keys()
-        ids |= {i for turn in self.turns for i in turn.items}
+        ids = set(self.opinions)
+        ids |= {i for turn in self.turns for i in turn.items if turn.role == "seeker"}
+        ids |= set() if again else {i for row in self.offered for i in row}
         spent = np.zeros(len(known), dtype=bool)
         for item_id in ids:
             if item_id in known:

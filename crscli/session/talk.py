@@ -4,6 +4,7 @@ import re
 
 from crscli.phrasing import Phrases, in_language, sentence_of
 from crscli.session.facts import answer
+from crscli.session.hearing import Asked
 from crscli.session.host import Host
 from crscli.session.memory import Memory
 from crscli.session.message import Message, Reply
@@ -20,7 +21,7 @@ def talked(host: Host, memory: Memory, phrases: Phrases, message: Message) -> Re
     if message.does("ask"):
         return _tell(host, memory, phrases, message)
     if message.does("why"):
-        return _explain(memory, phrases, message)
+        return _explain(host, memory, phrases, message)
     if message.does("help"):
         count = f"{len(memory.catalogue):,} films"
         who = _WHO.search(message.turn.text)
@@ -61,9 +62,9 @@ def _enjoy(memory: Memory, phrases: Phrases, message: Message) -> Reply:
     return Reply(f"{phrases('chat.enjoy', item=item.name)} {phrases('chat.anything_else')}")
 
 
-def _tell(host: Host, memory: Memory, phrases: Phrases, message: Message) -> Reply:
-    """Answer a question about one item or several."""
-    asked = message.heard.asked
+def _tell(host: Host, memory: Memory, phrases: Phrases, message: Message, about: Asked | None = None) -> Reply:
+    """Answer a question about one item or several: what was asked, or what is given."""
+    asked = about or message.heard.asked
     if not message.meant or asked is None:
         return Reply(phrases("chat.which"))
     person = next((link.id for link in message.turn.links if link.kind == "person"), "")
@@ -73,9 +74,11 @@ def _tell(host: Host, memory: Memory, phrases: Phrases, message: Message) -> Rep
     return Reply(" ".join(answer(phrases, i, asked, person=person, genre=genre) for i in items), act="tell")
 
 
-def _explain(memory: Memory, phrases: Phrases, message: Message) -> Reply:
+def _explain(host: Host, memory: Memory, phrases: Phrases, message: Message) -> Reply:
     """Why items were offered."""
-    ids = [i for i in (*message.meant, memory.focus) if i in memory.reasons]
+    ids = [i for i in (message.meant or [memory.focus]) if i in memory.reasons]
+    if not ids and message.meant:
+        return _tell(host, memory, phrases, message, "plot")
     if not ids:
         return Reply(phrases("chat.lost"))
     parts = []

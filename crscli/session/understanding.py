@@ -9,7 +9,7 @@ from crscli.session.hearing import Heard, hear
 from crscli.session.host import Host
 from crscli.session.memory import Memory
 from crscli.session.message import Message
-from crscli.session.moods import moods
+from crscli.session.moods import moods, themes
 from crscli.session.questions import stated_by
 from crscli.session.spelling import respelt
 from crscli.wishes import Wish
@@ -72,7 +72,10 @@ def _wishes(host: Host, memory: Memory, turn: Turn, heard: Heard) -> list[Wish]:
     if question is not None and question.topic == "genre":
         before = None  # "yes" to "a comedy or a thriller?" says nothing
     found = [replace(wish, turn=num) for wish in host.reader.of_turn(respelt(turn), before)]
-    found += moods(turn, num)
+    # "No romcoms" is against the romance in them, not against all comedies.
+    romances = {wish.start for wish in found if wish.value == "romance" and not wish.wanted}
+    found = [w for w in found if w.wanted or w.value != "comedy" or w.start not in romances]
+    found += [*moods(turn, num), *themes(turn, num, host.shelf)]
     if not turn.items and (not _POINTS.search(turn.text) or "alike" in heard):
         found = [replace(wish, asked=True) for wish in found]  # a bare "funny" is a wish where it describes no film
     if heard.same_person and not any(wish.kind == "person" for wish in found):
