@@ -106,19 +106,20 @@ def _noun_phrase(wishes: Sequence[Wish], item: Item | None) -> str:
         parts.append(f"in {name_of(item.language)}")
     if years := [w for w in wishes if w.kind == "years"]:
         parts.append(f"from {item.year}" if item else _of_years(years))
+    more = []
     for wish in wishes:
         if wish.kind == "person":
             by = item is not None and wish.value not in item.cast
             parts.append(f"{'by' if by else 'with'} {wish.value}")
-        elif wish.kind == "length":
-            parts.append(f"{item.runtime} minutes long" if item else f"{in_words(wish)} long")
-        elif wish.kind == "audience":
-            parts.append("fit for children")
         elif wish.kind == "studio":
             parts.append(f"from {wish.value}")
         elif wish.kind == "theme":
             parts.append(_THEMES.get(wish.value, f"about {wish.value}"))
-    return " ".join(dict.fromkeys(parts))
+        elif wish.kind == "audience":
+            more.append("fit for children")
+        elif wish.kind == "length":
+            more.append(f"{item.runtime} minutes long" if item else f"{in_words(wish)} long")
+    return ", ".join([" ".join(dict.fromkeys(parts)), *dict.fromkeys(more)])
 
 
 def _of_years(wishes: Sequence[Wish]) -> str:
