@@ -26,9 +26,9 @@ from crscli.workspace import Workspace
 COMMANDS = {command.name: command.callback for command in cli.app.registered_commands}
 STEPS = (
     "fetch-dataset", "fetch-metadata", "link-entities", "build-kg", "pretrain-fusion", "train", "index-items",
-    "evaluate", "chat", "status", "demo", "doctor",
+    "evaluate", "chat", "serve", "status", "demo", "doctor",
 )  # fmt: skip
-WITH_EXAMPLES = STEPS[:9]
+WITH_EXAMPLES = STEPS[:10]
 OF_SHOW = {"show", "picture", "show_profile", "delete_profile"}
 OF_SIMULATION = {"simulate", "turns", "shown", "mode", "seekers", "leaky"}
 """Options of evaluate for simulated dialogues, which are a step of their own."""

@@ -21,7 +21,7 @@ FLOORS = {
             "signals ranker backbone generation graph_encoder index training llm recommender phrasing simulator"
             " answers evaluation analyses figures report comparisons transcript speech repeats"
             " management titles labels session",
-            "models console",
+            "models console web",
             "steps",
             "cli __main__",
         )
@@ -74,6 +74,7 @@ SAME_FLOOR = {
     ("session", "recommender"),
     ("session", "session"),
     ("session", "signals"),
+    ("web", "web"),
     ("wishes", "dialogue"),
     ("wishes", "wishes"),
     ("workspace", "__init__"),
@@ -81,14 +82,14 @@ SAME_FLOOR = {
 
 COMMANDS = {
     f"cli.{name}"
-    for name in ("__init__", "conversation", "data", "frame", "knowledge", "models", "outcomes", "overview")
+    for name in ("__init__", "conversation", "data", "frame", "knowledge", "models", "outcomes", "overview", "serving")
 }
 TERMINAL = {"console.__init__", "console.chat", *COMMANDS}
 DOORS = {
     "requests": {"datasets.download", "metadata.session"},
     "urllib3": {"datasets.download", "metadata.session"},
     "tmdbv3api": {"metadata.tmdb"},
-    "sqlite3": {"metadata.cache"},
+    "sqlite3": {"metadata.cache", "web.store"},
     "matplotlib": {"kg.picture", "figures"},
     "transformers": {
         f"backbone.{name}"
@@ -114,12 +115,16 @@ DOORS = {
     "safetensors": {"training.checkpoints"},
     "openai": {"llm.client"},
     "faiss": {"index"},
+    "fastapi": {"steps.serve", "web.app", "web.server"},
+    "pydantic": {"web.app", "web.contract"},
+    "starlette": {"web.app", "web.guard"},
+    "uvicorn": {"web.server"},
     "rouge_score": {"metrics.text"},
     "sacrebleu": {"metrics.text"},
     "rapidfuzz": {"linking.fuzzy", "linking.people", "metadata.match", "session.spelling"},
     "urllib.request": set(),
     "http": set(),
-    "socket": set(),
+    "socket": {"web.server"},
     "rich": TERMINAL,
     "prompt_toolkit": {"console.chat"},
     "typer": COMMANDS,
@@ -143,7 +148,7 @@ DOORS = {
 
 HEAVY = {
     "torch", "pandas", "scipy", "pyarrow", "numpy", "transformers", "peft", "bm25s", "requests", "matplotlib",
-    "rouge_score", "sacrebleu", "torch_geometric",
+    "rouge_score", "sacrebleu", "torch_geometric", "fastapi", "uvicorn",
 }  # fmt: skip
 
 

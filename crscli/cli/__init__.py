@@ -5,11 +5,11 @@ import os
 import signal
 import sys
 
-from crscli.cli import conversation, data, knowledge, models, outcomes, overview
+from crscli.cli import conversation, data, knowledge, models, outcomes, overview, serving
 from crscli.cli.frame import app
 from crscli.errors import MachineError
 
-__all__ = ["app", "conversation", "data", "knowledge", "main", "models", "outcomes", "overview"]
+__all__ = ["app", "conversation", "data", "knowledge", "main", "models", "outcomes", "overview", "serving"]
 
 
 def main() -> None:

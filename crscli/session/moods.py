@@ -36,16 +36,18 @@ _BLOOD = frozenset(
      "torture", "rape", "violence", "violent", "slaughter", "revenge"}
 )  # fmt: skip
 _ABOUT = re.compile(
-    r"\b(?:about|involving|featuring|(?:takes?\s+place|set|is|are)\s+(?:in|on)|deal(?:s|ing)?\s+with|with|to\s+do\s+with)\s+"
+    r"\b(?:(?<!how )(?<!what )about|involving|featuring|(?:takes?\s+place|set|is|are)\s+(?:in|on)|deal(?:s|ing)?\s+with"
+    r"|with|to\s+do\s+with)\s+"
     r"(?:(?:an?|the|some|lots\s+of|a\s+lot\s+of|real|any)\s+)?([a-z][a-z'-]+(?:\s+[a-z][a-z'-]+)?)",
     re.I,
 )
 _NO_THEME = (
-    "a an and the that this it its them him her me you my your his our more less some any one ones movie "
-    "movies film films something anything things thing stuff kind kinds plot story wife husband girlfriend "
-    "boyfriend friend friends kids children family parents grandparents son daughter mom dad mum date two "
-    "hours minutes please tonight today evening good great nice old new same actor actress director subtitles "
-    "what which who how why is are was be been to of for in on at but or not no nothing "
+    "a an and the from by into over under than then also just like from that this it its them him her me you "
+    "my your his our more less some any one ones movie movies film films something anything things thing stuff "
+    "kind kinds plot story wife husband girlfriend boyfriend friend friends kids children family parents "
+    "grandparents son daughter mom dad mum date two hours minutes please tonight today evening good great nice "
+    "old new same actor actress director subtitles what which who how why is are was be been to of for in on "
+    "at but or not no nothing "
 )
 """Words that no film is asked to be about."""
 _MOST_ABOUT = 0.08

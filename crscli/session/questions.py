@@ -82,7 +82,7 @@ _KINDS: dict[Topic, WishKind] = {"kids": "audience", "years": "years", "length":
 _SHORT_ANSWERS: tuple[tuple[Topic, re.Pattern[str], str], ...] = (
     (
         "kids",
-        re.compile(r"^\W*(?:yes|yeah|yep|yup|sure|definitely|of course|ok)\b|\b(?:kids?|children|family)\b", re.I),
+        re.compile(r"^\W*(?:yes|yeah|yep|yup|sure|definitely|of course)\b|\b(?:kids?|children|family)\b", re.I),
         "kids",
     ),
     ("years", re.compile(r"\b(?:new|newer|recent|after|modern)\b", re.I), "{first}-"),

@@ -119,6 +119,8 @@ def _noun_phrase(wishes: Sequence[Wish], item: Item | None) -> str:
             more.append("fit for children")
         elif wish.kind == "length":
             more.append(f"{item.runtime} minutes long" if item else f"{in_words(wish)} long")
+    if parts == ["a film"] and more:
+        parts.append(more.pop(0))
     return ", ".join([" ".join(dict.fromkeys(parts)), *dict.fromkeys(more)])
 
 

@@ -1,0 +1,60 @@
+"""The command for talking from elsewhere: serve."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crscli.cli.frame import DatasetOption, Run, command
+from crscli.cli.models import model_names
+from crscli.errors import UsageError
+
+
+@command("serve")
+def serve(
+    run: Run,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Model or run that recommends; blend.", autocompletion=model_names),
+    ] = None,
+    dataset: DatasetOption = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; one that others can reach needs a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 8080,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Who may ask: a token on a line, mode 600; else CRS_SERVE_TOKEN.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each with its own copy of the model.")] = 1,
+) -> None:
+    """Serve a recommender to browsers and programs: a page to talk to, and an HTTP interface as OpenAI's.
+
+    The page is at the address that is said. Programs ask /v1/chat/completions, /v1/recommendations, /v1/opinions and
+    /v1/sessions; /openapi.json describes them, /metrics counts for Prometheus. Conversations are kept for a day.
+
+    Examples:
+
+      crs serve
+
+      crs serve --model pecrs-tiny --port 9000
+
+      crs serve --host 0.0.0.0 --token-file tokens.txt
+    """
+    try:
+        from crscli.steps.serve import serve as step
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "pydantic", "starlette", "uvicorn"):
+            raise
+        raise UsageError("crs serve needs the extra: pip install 'crscli[serve]'") from None
+    from crscli.steps._sample import sample_workspace
+
+    workspace = run.workspace
+    if dataset is None and not workspace.datasets():
+        workspace = sample_workspace(workspace.root, progress=run.console.progress, say=run.console.say)
+    if dataset is None:
+        dataset, why = workspace.choose_dataset(model or "blend")
+        run.console.say(f"dataset: {dataset} ({why})")
+    step(
+        workspace, dataset=dataset, model=model, host=host, port=port, token_file=token_file, workers=workers,
+        offline=run.offline, progress=run.console.progress, say=run.console.say,
+    )  # fmt: skip
