@@ -53,7 +53,8 @@ def serve(
     with listening:
         file = workspace_.root / ".sessions" / f"{dataset}.sqlite"
         Store(file).close()  # what is wrong with it is told before a model is loaded
-        made = partial(_made, workspace_.root, dataset, name, file, tokens, is_private, offline)
+        hosts = LOOPBACK | {f"[{host}]" if ":" in host else host} if is_private else None
+        made = partial(_made, workspace_.root, dataset, name, file, tokens, hosts, offline)
         app = made() if workers == 1 else None
         say(f"{name} on {dataset}: {address_of(listening)} (Ctrl-C ends)")
         if not is_private:
@@ -65,9 +66,15 @@ def serve(
 
 
 def _made(
-    root: Path, dataset: str, model: str, file: Path, tokens: tuple[str, ...], is_private: bool, offline: bool
+    root: Path,
+    dataset: str,
+    model: str,
+    file: Path,
+    tokens: tuple[str, ...],
+    hosts: frozenset[str] | None,
+    offline: bool,
 ) -> FastAPI:
     """The application, in the process that answers."""
     host = Opener(Workspace(root), offline=offline).open(dataset, model)
-    settings = Settings(model, Tokens(tokens), LOOPBACK if is_private else None)
+    settings = Settings(model, Tokens(tokens), hosts)
     return make_app(host, Store(file), settings)

@@ -129,7 +129,7 @@ class Conversations:
             memory = self._rebuilt(owner, turns[:-1] if is_heard else turns)
             self._replay(memory, turns[-1:] if is_heard else ())
         host, limits = self.host, [x for x in memory.limits() if self.host.shelf.tells(x.kind)]
-        context = memory.context()
+        context = memory.evidence()
         order = host.order(context)
         found = narrow(host.shelf, order[~memory.spent()[order]], limits, limit)
         kept, liked = [x for x in limits if x not in found.relaxed], memory.liked()

@@ -225,7 +225,7 @@ def test_redial_with_the_published_files(shared_data, tmp_path):
     assert made.outcomes["pecrs_redial_movie_db.jsonl"] == {"matched": 5475, "uncertain": 971, "missing": 478}
     assert made.coverage == {
         "genres": 6875, "directors": 6537, "writers": 6389, "cast": 6549, "companies": 6349, "keywords": 2624,
-        "language": 2679, "plot": 6594, "year": 6455, "aliases": 68, "ids": 6632,
+        "language": 2679, "plot": 6594, "year": 6455, "runtime": 2678, "aliases": 68, "ids": 6632,
     }  # fmt: skip
     items = workspace.artifact("redial", "items").open() / "items.parquet"
     merged = Catalogue.load(workspace.artifact("redial", "catalogue").open() / "items.parquet")

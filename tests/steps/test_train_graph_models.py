@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from crscli.cli import app
 from crscli.errors import ArtifactMissing, UsageError
 from crscli.linking import LINKER, Linker
-from crscli.recommender import Session
+from crscli.session import Host, Session
 from crscli.steps._dataset import find_run, load_run, read_dataset
 from crscli.steps.build_kg import build_kg
 from crscli.steps.evaluate import evaluate
@@ -102,7 +102,7 @@ def test_all_models_stand_in_one_table_and_speak(workspace):
         data = read_dataset(workspace, "tiny", linked=True)
         model, _ = load_run(workspace, find_run(workspace, "tiny", name), data)
         linker = Linker.load(workspace.artifact("tiny", "links").open() / LINKER, data.catalogue)
-        session = Session(model, linker.link, None)
+        session = Session(Host(model, linker.link, own_words=True))
         said = session.say("Hi! I loved Alder and want more of the kind.")
         assert said.text
 
