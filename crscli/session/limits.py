@@ -41,6 +41,8 @@ _SMALL_WORDS = (
     "anything yeah okay right sure great nice "
 )
 """They tell nothing of a film."""
+_MASKS_KEPT = 512
+"""Wishes whose items are remembered."""
 _ANY = re.compile(r"\bor\b|/|\beither\b", re.I)
 
 
@@ -154,9 +156,13 @@ class Shelf:
     def mask(self, wish: Wish) -> np.ndarray:
         """(N,) whether an item is what the wish names, whether wanted or not; unknown is not."""
         key = (wish.kind, wish.value, wish.than)
-        if key not in self._masks:
-            self._masks[key] = self._mask(wish)
-        return self._masks[key]
+        kept = self._masks.get(key)
+        if kept is None:
+            kept = self._mask(wish)
+            while len(self._masks) >= _MASKS_KEPT:  # the oldest goes: people may wish for anything
+                self._masks.pop(next(iter(self._masks)), None)
+            self._masks[key] = kept
+        return kept
 
     def keeps(self, limit: Limit) -> np.ndarray:
         """(N,) whether an item keeps to a limit."""

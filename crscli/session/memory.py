@@ -60,8 +60,10 @@ class Memory:
         heard = message.heard
         if "start over" in heard:
             self.start_over()
+        # "Nothing too scary" is a wish, not a word on what was offered before.
+        on_offers = not message.wishes or message.does("refuse", "seen", "accept")
         for link in message.links:
-            if link.kind == "item" and link.opinion and link.id in self.catalogue:
+            if link.kind == "item" and link.opinion and link.id in self.catalogue and (link.start >= 0 or on_offers):
                 self.opinions[link.id] = link.opinion
         if "seen" in heard:
             self.opinions |= {i: "seen" for i in message.meant if self.opinions.get(i) not in ("liked", "disliked")}

@@ -2,7 +2,7 @@
 
 Run by hand: python tests/benchmarks/serve.py --workspace DIR --dataset redial [--sessions 50] [--seconds 600]
 Starts the service, holds so many conversations at once, each of a client of its own, with a pause between the turns,
-kills the service half way with SIGKILL, starts it again, and goes on. Prints turns, errors, mixed, lost and whole
+with --kill kills the service half way with SIGKILL, starts it again, and goes on. Prints turns, errors, mixed, lost and whole
 conversations, and milliseconds a turn.
 """
 
@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--pause", type=float, default=10.0, help="seconds between the turns of one conversation")
+    parser.add_argument("--kill", action="store_true", help="kill the service half way, and start it again")
     asked = parser.parse_args()
     service = started(asked.workspace, asked.dataset, asked.model)
     counts: dict = {"ms": []}
@@ -118,10 +119,11 @@ def main() -> None:
     seekers = [Seeker(num, until, asked.pause, counts, lock) for num in range(asked.sessions)]
     for seeker in seekers:
         seeker.start()
-    time.sleep(asked.seconds / 2)
-    service.send_signal(signal.SIGKILL)
-    service.wait()
-    service = started(asked.workspace, asked.dataset, asked.model)
+    if asked.kill:
+        time.sleep(asked.seconds / 2)
+        service.send_signal(signal.SIGKILL)
+        service.wait()
+        service = started(asked.workspace, asked.dataset, asked.model)
     for seeker in seekers:
         seeker.join()
     service.terminate()
