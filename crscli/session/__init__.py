@@ -18,7 +18,7 @@ from crscli.phrasing import Phrases, article, card_of, in_language, listed, offe
 from crscli.recommender import Reason
 from crscli.session.host import Host, Voice
 from crscli.session.limits import Limit, Narrowed, narrow
-from crscli.session.memory import Memory
+from crscli.session.memory import Memory, liked_turn
 from crscli.session.message import Message, Reply
 from crscli.session.questions import Topic, best_question
 from crscli.session.reasons import asked_for, reasons_for
@@ -69,7 +69,7 @@ class Session:
     # ---- recommending -------------------------------------------------------------------------------------------
 
     def _recommended(self, phrases: Phrases, message: Message) -> Reply:
-        host, memory, context = self.host, self.memory, self.memory.evidence()
+        host, memory, context = self.host, self.memory, self._evidence(message)
         limits, untold = self._tellable(message)
         order = host.order(context)
         order, every = order[~memory.spent()[order]], order
@@ -104,6 +104,13 @@ class Session:
             relaxed=tuple(limit.words for limit in narrowed.relaxed),
             question=topic,
         )
+
+    def _evidence(self, message: Message) -> Context:
+        """What the model ranks by; "something like that" is asked by the film alone, not by the words around it."""
+        alike = [i for i in message.meant if message.does("alike") and i in self.host.catalogue]
+        if not alike:
+            return self.memory.evidence()
+        return Context(tuple(liked_turn(self.host.catalogue.item(i)) for i in alike[:3]))
 
     def _again(self, phrases: Phrases, narrowed: Narrowed) -> Reply:
         """What was offered before, where it alone is what is asked for now."""

@@ -121,10 +121,7 @@ class Memory:
         if item_id not in self.catalogue:
             raise UsageError(f"no item {item_id!r} in the catalogue", "name one by its title")
         self.opinions[item_id] = opinion
-        said = {"liked": "I liked", "disliked": "I did not like", "seen": "I have seen"}[opinion]
-        name = self.catalogue.item(item_id).name
-        link = Link("item", item_id, len(said) + 1, len(said) + 1 + len(name), opinion=opinion)
-        self.turns.append(Turn("seeker", f"{said} {name}.", (link,)))
+        self.turns.append(_said(self.catalogue.item(item_id), opinion))
         self.focus = item_id
 
     def context(self) -> Context:
@@ -229,3 +226,16 @@ class Memory:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no dialogue: {error}") from None
+
+
+def liked_turn(item: Item) -> Turn:
+    """A seeker's turn that says nothing but that an item was liked."""
+    return _said(item, "liked")
+
+
+def _said(item: Item, opinion: Opinion) -> Turn:
+    said = {"liked": "I liked", "disliked": "I did not like", "seen": "I have seen"}[opinion]
+    at = len(said) + 1
+    return Turn(
+        "seeker", f"{said} {item.name}.", (Link("item", item.item_id, at, at + len(item.name), opinion=opinion),)
+    )

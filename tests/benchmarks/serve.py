@@ -2,7 +2,7 @@
 
 Run by hand: python tests/benchmarks/serve.py --workspace DIR --dataset redial [--sessions 50] [--seconds 600]
 Starts the service, holds so many conversations at once, each of a client of its own, with a pause between the turns,
-with --kill kills the service half way with SIGKILL, starts it again, and goes on. Prints turns, errors, mixed, lost and whole
+and with --kill kills the service half way with SIGKILL and starts it again. Prints turns, errors, mixed, lost and whole
 conversations, and milliseconds a turn.
 """
 
