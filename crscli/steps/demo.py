@@ -21,9 +21,9 @@ from crscli.workspace import Workspace
 DATASET = "sample"
 MODELS = ("cooccurrence", "blend", "kbrd", "pecrs-tiny", "unicrs-tiny", "reficr-tiny")
 SHORTER: dict[str, tuple[str, ...]] = {
-    "kbrd": ("generation_epochs=8",),
-    "pecrs-tiny": ("epochs=3",),
-    "reficr-tiny": ("first_epochs=2", "epochs=1"),
+    "kbrd": ("generation_epochs=5",),
+    "pecrs-tiny": ("epochs=2",),
+    "reficr-tiny": ("first_epochs=1", "epochs=1"),
     "unicrs-tiny": ("fusion_epochs=3", "conversation_epochs=2", "recommendation_epochs=3"),
 }
 """Enough to see them learn, in about three minutes; KBRD's words, which are shown, cost little."""
