@@ -73,6 +73,15 @@ def key(name: str) -> str:
     return " ".join(token.word for token in tokens(name))
 
 
+def singular(word: str) -> str:
+    """A word in lower case without its plural, roughly: "stories" gives "story", "wishes" gives "wish"."""
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 5 and word.endswith(("sses", "shes", "ches", "xes")):
+        return word[:-2]
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
 class NameIndex:
     """Finds every known name in a list of words; names are numbered in the order they were given.
 

@@ -74,7 +74,7 @@ class Session:
         order = host.order(context)
         order, every = order[~memory.spent()[order]], order
         narrowed = narrow(host.shelf, order, limits, _NAMED_AT_MOST)
-        if narrowed.relaxed and message.wishes and not host.own_words:
+        if narrowed.relaxed and message.wishes and not host.own_words and not message.does("more", "refuse", "seen"):
             known = narrow(host.shelf, every[~memory.spent(again=True)[every]], limits, host.shown)
             if not known.relaxed:  # rather what was offered before than something else
                 return self._again(phrases, known)

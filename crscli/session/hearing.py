@@ -46,6 +46,9 @@ _NO_PLACE = (
 _PLACES = [(re.compile(rf"(?<![\w#])(?:{p['said']}){_NO_PLACE}", re.I), p["place"]) for p in _PATTERNS["places"]]
 _LANGUAGES = {code: re.compile(p, re.I) for code, p in _PATTERNS["languages"].items()}
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
+_END_OF_TITLE = re.compile(r"(?<=@)[.!?](?=\s+[a-z])")
+"""A stop that belongs to a title: "Monsters, Inc. is fun"."""
+_IN_IT = re.compile(r"\b(?:is|was|are|does|did)\s+[^?]{2,60}\s+(?:in|star|play|appear)\b[^?]*\?\s*$", re.I)
 _ENGLISH = re.compile(
     r"\b(?:the|i|is|a|an|of|and|to|you|it|for|with|movie|film|want|like|me|my|something|was|in|some|any|on|that|are)\b",
     re.I,
@@ -80,12 +83,12 @@ class Heard:
 
 def hear(turn: Turn) -> Heard:
     """Read one message of a seeker, with its links."""
-    text = masked(turn).replace("’", "'")
+    text = _END_OF_TITLE.sub(" ", masked(turn).replace("’", "'"))
     if not any(c.isalnum() for c in turn.text):
         return Heard(frozenset({"silent"}))
     acts = {act for act, pattern in _ACTS.items() if pattern.search(text)}
     asked = _asked(text, turn.links)
-    if "seen" in acts and (_CUES["not seen"].search(text) or text.rstrip().endswith("?")):
+    if "seen" in acts and not any(_tells_seen(sentence) for sentence in _SENTENCE.findall(text)):
         acts.discard("seen")
     if "alike" in acts and _CUES["likes it"].search(text) and not _CUES["kind of film"].search(text):
         acts.discard("alike")
@@ -107,12 +110,21 @@ def hear(turn: Turn) -> Heard:
     return Heard(frozenset(acts), asked, places, every, one, same, language)
 
 
+def _tells_seen(sentence: str) -> bool:
+    """Whether a sentence says that something was seen, rather than that it was not, or asking whether."""
+    asks = sentence.rstrip().endswith("?")
+    return not asks and bool(_ACTS["seen"].search(sentence)) and not _CUES["not seen"].search(sentence)
+
+
 def _asked(text: str, links: Sequence[Link]) -> Asked | None:
     """What a message asks of an item; the first question that is one."""
     for sentence in _SENTENCE.findall(text):
         for name, pattern in _ASKED.items():
             if pattern.search(sentence):
                 return name
+        named = any(link.kind == "person" for link in links) or re.search(r"\b(?:he|she)\b", sentence, re.I)
+        if named and _IN_IT.search(sentence):
+            return "person"
         if _CUES["whether"].search(sentence) and not _CUES["others"].search(sentence):
             if any(link.kind == "person" for link in links):
                 return "person"

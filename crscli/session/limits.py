@@ -16,7 +16,7 @@ import numpy as np
 from crscli import genres
 from crscli.catalogue import Catalogue, Item
 from crscli.languages import FOREIGN, canonical
-from crscli.names import key, tokens
+from crscli.names import key, singular, tokens
 from crscli.session.moods import MOODS, holds
 from crscli.signals.facets import STUDIO_NAMES, of_studio, of_superheroes
 from crscli.wishes import Wish, WishKind, in_words
@@ -105,6 +105,9 @@ class Shelf:
         dated = self.years[self.years > 0]
         # The newest years hold announced films; the catalogue ends where films become few.
         self.last_year = int(np.quantile(dated, 0.995)) if len(dated) else 0
+        self.keywords = frozenset(
+            singular(word) for item in catalogue for k in item.keywords for word in key(k).split()
+        )
         self._masks: dict[tuple[str, str, str], np.ndarray] = {}
 
     @cached_property
@@ -119,20 +122,20 @@ class Shelf:
     def _words(self, num: int) -> set[str]:
         """The words of an item's plot and keywords, without their plurals."""
         item = self.catalogue[num]
-        return {_stem(word) for word in key(f"{item.plot} {' '.join(item.keywords)}").split()}
+        return {singular(word) for word in key(f"{item.plot} {' '.join(item.keywords)}").split()}
 
     def _genres_of(self, num: int) -> list[str]:
         return [genre for genre, has in zip(GENRES, self.genres[num], strict=True) if has]
 
     def about(self, words: Sequence[str]) -> list[int]:
         """Item numbers whose plots or keywords have all of the words."""
-        found = [set(self._by_word.get(_stem(word), ())) for word in words]
+        found = [set(self._by_word.get(singular(word), ())) for word in words]
         return sorted(set.intersection(*found)) if found else []
 
     def knows_words(self, text: str) -> bool:
         """Whether any telling word of a text is in some plot or keyword."""
         words = [t.word for t in tokens(text) if len(t.word) > 3 and t.word not in _SMALL_WORDS.split()]
-        return any(_stem(word) in self._by_word for word in words)
+        return any(singular(word) in self._by_word for word in words)
 
     def people(self) -> list[str]:
         """Everybody named in the catalogue."""
@@ -237,13 +240,6 @@ class Shelf:
         return np.where(known > 0, np.minimum.reduce(apart), 9999)
 
 
-def _stem(word: str) -> str:
-    """A word without its plural."""
-    if len(word) > 4 and word.endswith("ies"):
-        return word[:-3] + "y"
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-
-
 def _in_studio(name: str) -> Callable[[Item], bool]:
     return lambda item: of_studio(item, STUDIO_NAMES[name])
 
@@ -265,12 +261,19 @@ def limits_of(wishes: Sequence[Wish], texts: Sequence[str]) -> list[Limit]:
             and before.wanted
             and before.kind == wish.kind
             and before.turn == wish.turn
-            and (wish.kind == "years" or _ANY.search(_between(texts, before.wishes[-1], wish)))
+            and (wish.kind == "years" or _alternatives(texts, before.wishes[-1], wish))
         ):
             limits[-1] = Limit((*before.wishes, wish))
         else:
             limits.append(Limit((wish,)))
     return limits
+
+
+def _alternatives(texts: Sequence[str], one: Wish, other: Wish) -> bool:
+    """Whether "or" stands between two wishes of a turn, or after the second in the same list."""
+    between = _between(texts, one, other)
+    after = texts[other.turn][other.end : other.end + 20] if other.turn < len(texts) else ""
+    return bool(_ANY.search(between) or ("," in between and re.match(r"\s*,?\s*or\b", after)))
 
 
 def _between(texts: Sequence[str], one: Wish, other: Wish) -> str:

@@ -16,9 +16,8 @@ from crscli.session.message import Message
 from crscli.session.questions import Question, Topic
 from crscli.wishes import Wish, Wishes, fold
 
-_INSTEAD = re.compile(
-    r"\b(?:instead|make\s+(?:it|that)|never\s*mind|forget\s+(?:that|it|about)|changed?\s+my\s+mind)\b", re.I
-)
+_NO = re.compile(r"\bno\s+(?:more\s+)?$", re.I)
+_INSTEAD = re.compile(r"\b(?:instead|make\s+(?:it|that)|never\s*mind|rather|changed?\s+my\s+mind)\b", re.I)
 _TURNS_READ = 48
 """Newest turns that a model is told."""
 
@@ -65,6 +64,8 @@ class Memory:
         for link in message.links:
             if link.kind == "item" and link.opinion and link.id in self.catalogue and (link.start >= 0 or on_offers):
                 self.opinions[link.id] = link.opinion
+            if link.kind == "item" and link.start >= 0 and _NO.search(message.turn.text[: link.start]):
+                self.opinions.setdefault(link.id, "refused")
         if "seen" in heard:
             self.opinions |= {i: "seen" for i in message.meant if self.opinions.get(i) not in ("liked", "disliked")}
         if "refuse" in heard and "ask" not in heard:
@@ -72,10 +73,13 @@ class Memory:
         if len(message.meant) == 1 and message.meant[0] in self.catalogue:
             self.focus = message.meant[0]
         if message.wishes and _INSTEAD.search(message.turn.text):
-            self.stated = [w for w in self.stated if not w.wanted or w.kind in ("audience", "language")]
+            kinds = {wish.kind for wish in message.wishes}
+            self.stated = [w for w in self.stated if not w.wanted or w.kind not in kinds]
+        self.stated = [w for w in self.stated if (w.kind, w.value) not in message.taken_back]
+        self.stated = [w for w in self.stated if (w.kind, "") not in message.taken_back]
         if "alike" in heard and message.turn.items:
             # "Something like Blade Runner" begins anew: what was wanted before is not meant to hold of it.
-            self.stated = [w for w in self.stated if not w.wanted or w.kind in ("audience", "language")]
+            self.stated = [w for w in self.stated if not w.wanted or w.kind in ("audience", "language", "genre")]
             self.began = len(self.turns)
         self.stated += message.wishes
         self.dropped -= {Limit((wish,)).key() for wish in message.wishes}
@@ -144,6 +148,14 @@ class Memory:
                 left = tuple(x for x in turn.links if x.id not in own or self.opinions.get(x.id) == "liked")
                 kept.append(replace(turn, links=left))
         return Context(tuple(kept))
+
+    def last_person(self) -> str:
+        """Who was named last, in a wish or by either side, else the first of the film spoken of; "" for nobody."""
+        if stated := [wish.value for wish in self.stated if wish.kind == "person"]:
+            return stated[-1]
+        named = [x.id for turn in self.turns for x in turn.links if x.kind == "person"]
+        own = self.catalogue.item(self.focus).cast[:1] if self.focus in self.catalogue else ()
+        return next(iter((*named[-1:], *own)), "")
 
     def liked(self) -> list[int]:
         """Numbers of the items that were spoken of and not disliked, the newest first."""

@@ -23,6 +23,7 @@ class Message:
         meant: ids of the items that it is about.
         wishes: what it asks for or refuses.
         waiting: the question that it may answer.
+        taken_back: (kind, value) of wishes that are given up, "" for all of a kind: "forget the 80s", "any decade".
     """
 
     turn: Turn
@@ -31,6 +32,7 @@ class Message:
     meant: Sequence[str]
     wishes: Sequence[Wish]
     waiting: Question | None
+    taken_back: frozenset[tuple[str, str]] = frozenset()
 
     def does(self, *acts: Act) -> bool:
         """Whether it does any of these."""
@@ -39,7 +41,9 @@ class Message:
     @property
     def tells(self) -> bool:
         """Whether there is something in it to recommend by."""
-        return bool(self.wishes or self.turn.links) or self.does("more", "refuse", "seen", "alike", "surprise")
+        return bool(self.wishes or self.turn.links or self.taken_back) or self.does(
+            "more", "refuse", "seen", "alike", "surprise"
+        )
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def _tell(host: Host, memory: Memory, phrases: Phrases, message: Message, about:
     asked = about or message.heard.asked
     if not message.meant or asked is None:
         return Reply(phrases("chat.which"))
-    person = next((link.id for link in message.turn.links if link.kind == "person"), "")
+    person = next((link.id for link in message.turn.links if link.kind == "person"), "") or memory.last_person()
     genre = next((w.value for w in host.reader.of_turn(message.turn) if w.kind == "genre"), "")
     items = [memory.catalogue.item(i) for i in message.meant[:3]]
     memory.focus = items[0].item_id

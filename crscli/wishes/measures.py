@@ -13,21 +13,22 @@ _ABOUT = 15
 _NUMBERS = {"a": 1.0, "an": 1.0, "one": 1.0, "two": 2.0, "three": 3.0, "four": 4.0, "half an": 0.5, "half": 0.5}
 _TIME = (
     r"(?P<number>\d{1,3}(?:[.,]\d)?|half\s+an?|an?|one|two|three|four|ninety|sixty)"
-    r"(?:\s*(?:-|\s)?\s*)(?P<unit>hours?|hrs?|h|minutes?|mins?|m)(?![a-z])"
+    r"(?P<half>\s+and\s+a\s+half)?(?:\s*-\s*|\s*)(?P<unit>hours?|hrs?|h|minutes?|mins?|m)(?![a-z])"
     r"(?P<more>\s+and\s+(?:a\s+half|(?P<rest>\d{1,2})\s*(?:minutes?|mins?)?)|\s*(?P<tail>[0-5]\d)(?:\s*m(?:in(?:ute)?s?)?)?\b)?"
 )
 _FILMS = r"(?:movies?|films?|flicks?|ones?|stuff|watch|features?|things?)"
 _AT_MOST = re.compile(
-    rf"\b(?:under|less\s+than|no\s+(?:longer|more)\s+than|not\s+(?:be\s+)?(?:longer|more)\s+than|shorter\s+than|at\s+most|max(?:imum)?"
+    rf"(?:(?:(?:n['’]t|\b(?:no|not|cannot|cant|wont))\s+(?:be\s+|run\s+|go\s+|last\s+)?(?:(?:any\s+)?(?:longer|more)\s+than|over)"
+    rf"|\b(?:under|less\s+than|shorter\s+than|at\s+most|max(?:imum)?"
     rf"(?:\s+of)?|within|below|up\s+to|(?:only|just)\s+(?:have|got)(?:\s+(?:about|around))?|(?:have|got)\s+(?:only|just)"
-    rf"(?:\s+(?:about|around))?|fits?\s+in(?:to)?|not\s+over)\s+{_TIME}",
+    rf"(?:\s+(?:about|around))?|fits?\s+in(?:to)?))\s+|<=?\s*){_TIME}",
     re.I,
 )
-_AT_LEAST = re.compile(rf"\b(?:over|more\s+than|longer\s+than|at\s+least)\s+{_TIME}", re.I)
+_AT_LEAST = re.compile(rf"(?:\b(?:over|more\s+than|longer\s+than|at\s+least)\s+|>=?\s*){_TIME}", re.I)
 _AROUND = re.compile(rf"\b(?:around|about|roughly|approximately)\s+{_TIME}(?:\s+long)?", re.I)
 _OR_LESS = re.compile(rf"(?<![\w.]){_TIME}\s+(?:or\s+(?:less|shorter|under)|max(?:imum)?|tops|at\s+most)\b", re.I)
 _SHORT = re.compile(
-    rf"\b(?:(?:something|anything|pretty|fairly|quite|rather|nice\s+and)\s+(?:\w+\s+)?short(?!\s+(?:story|stories|circuit))|"
+    rf"\b(?:(?:something|somethin|smth|sth|anything|pretty|fairly|quite|rather|nice\s+and)\s+(?:\w+\s+)?short(?!\s+(?:story|stories|circuit))|"
     rf"short(?:er|ish)?(?=\s+(?:\w+\s+)?{_FILMS}\b)|(?:not|isn'?t|nothing|n['’]?t\s+be)\s+(?:too\s+|very\s+|so\s+|that\s+)?long\b"
     r"|quick\s+(?:watch|one|movie|film)|on\s+the\s+shorter\s+side|shorter\b(?!\s+than))",
     re.I,
@@ -37,7 +38,9 @@ _LONG = re.compile(
     r"long\s+(?:and\s+)?epic|epic\s+length|longer\b(?!\s+than))",
     re.I,
 )
-_HAS_LENGTH = re.compile(r"\b(?:hours?|hrs?|minutes?|mins?|\d\s*(?:h|m)|long\w*|short\w*|quick)\b", re.I)
+_HAS_LENGTH = re.compile(
+    r"\b(?:hours?|hrs?|minutes?|mins?|long\w*|short\w*|quick)\b|\d\s*(?:h|m)(?:rs?|ours?|ins?|inutes?)?(?![a-z])", re.I
+)
 _IN = re.compile(r"\b(?:in|speaks?|spoken|from)\s+$", re.I)
 _SPEAKS = re.compile(r"\b(?:you|u|i|we)\s+(?:\w+\s+)?(?:speak|know|understand|talk)\s+$", re.I)
 _KIND = re.compile(
@@ -83,6 +86,7 @@ def _minutes(found: re.Match[str]) -> int:
     number = {"ninety": 90.0, "sixty": 60.0}.get(word) or _NUMBERS.get(word)
     if number is None:
         number = float(word.replace(",", "."))
+    number += 0.5 if found["half"] else 0.0
     in_hours = found["unit"].lower().startswith("h")
     total = number * (60 if in_hours else 1)
     if found["more"] and in_hours:
