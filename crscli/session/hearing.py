@@ -67,6 +67,7 @@ class Heard:
         it: "it" or "that" points at what was spoken of last.
         same_person: whoever was named last is meant ("with him").
         language: of a message that is not in English.
+        bare: it does nothing but point: "the second one".
     """
 
     acts: frozenset[Act]
@@ -76,6 +77,7 @@ class Heard:
     it: bool = False
     same_person: bool = False
     language: str = ""
+    bare: bool = False
 
     def __contains__(self, act: Act) -> bool:
         return act in self.acts
@@ -107,7 +109,8 @@ def hear(turn: Turn) -> Heard:
         acts.add("recommend")
     places = tuple(place for pattern, place in _PLACES if pattern.search(text))
     every, one, same = (_CUES[cue].search(text) is not None for cue in ("all", "one", "same person"))
-    return Heard(frozenset(acts), asked, places, every, one, same, language)
+    bare = bool(places) and _CUES["bare"].search(text) is not None
+    return Heard(frozenset(acts), asked, places, every, one, same, language, bare)
 
 
 def _tells_seen(sentence: str) -> bool:
@@ -130,8 +133,7 @@ def _asked(text: str, links: Sequence[Link]) -> Asked | None:
                 return "person"
             if any(True for _ in genres.said(sentence)):
                 return "genre"
-            if sentence.rstrip().endswith("?"):
-                return "else"
+            return "else"
     return None
 
 

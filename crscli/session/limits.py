@@ -119,6 +119,11 @@ class Shelf:
                 found.setdefault(word, []).append(num)
         return found
 
+    @cached_property
+    def themes(self) -> frozenset[str]:
+        """Keywords, each word without its plural."""
+        return frozenset(" ".join(map(singular, key(k).split())) for item in self.catalogue for k in item.keywords)
+
     def _words(self, num: int) -> set[str]:
         """The words of an item's plot and keywords, without their plurals."""
         item = self.catalogue[num]

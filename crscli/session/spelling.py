@@ -32,7 +32,9 @@ _SLIPS = {
     "dont": "don't", "doesnt": "doesn't", "didnt": "didn't", "isnt": "isn't", "wasnt": "wasn't", "arent": "aren't",
     "havent": "haven't", "hasnt": "hasn't", "cant": "can't", "wont": "won't", "wouldnt": "wouldn't",
     "shouldnt": "shouldn't", "ive": "i've", "weve": "we've", "theyve": "they've", "shes": "she's", "thats": "that's",
-    "lets": "let's", "im": "i'm", "youre": "you're",
+    "lets": "let's", "im": "i'm", "youre": "you're", "u": "you", "ur": "your", "luv": "love",
+    "bf": "boyfriend", "gf": "girlfriend", "scfi": "sci-fi", "scifi": "sci-fi", "sifi": "sci-fi", "romcom": "rom-com",
+    "docu": "documentary", "pic": "picture", "fav": "favourite", "fave": "favourite", "tmrw": "tomorrow",
 }  # fmt: skip
 """Typed in a hurry -> what is meant; none of them is an English word that people use of films."""
 _REAL = {

@@ -4,46 +4,57 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from crscli import genres
 from crscli.dialogue import Link, Turn
 from crscli.languages import FOREIGN, SAID, code_of
-from crscli.names import key, singular
+from crscli.names import key
+from crscli.session.changes import joined, replaced, taken_back
 from crscli.session.hearing import Heard, hear
 from crscli.session.host import Host
 from crscli.session.memory import Memory
 from crscli.session.message import Message
-from crscli.session.moods import moods, themes
+from crscli.session.moods import moods
 from crscli.session.questions import stated_by
 from crscli.session.spelling import respelt
-from crscli.wishes import Wish, WishKind, is_negated
+from crscli.session.themes import alone, themes
+from crscli.wishes import Wish, is_negated, masked
 from crscli.wishes.measures import LONG, SHORT
+from crscli.wishes.periods import periods
 
+_ASKS_ON = re.compile(r"^\W*(?:and|or|what\s+about|how\s+about)\s+[^?]{2,60}\?\s*$", re.I)
 _NO_TITLE = frozenset({"it", "her", "them", "this", "that", "up", "us"})
 """Titles that a message says without meaning a film."""
-_FORGOTTEN = re.compile(
-    r"\b(?:forget|never\s*mind|drop|skip)\s+(?:about\s+)?(?:the\s+|that\s+)?$|"
-    r"(?:n['’]?t|not)\s+(?:have|need)\s+to\s+be\s+(?:an?\s+|from\s+(?:the\s+)?|in\s+|with\s+)?(?:the\s+)?$",
-    re.I,
-)
 _REFUSED_TITLE = re.compile(r"\b(?:no|not|except|besides|without)\s+([^.!?;,]{3,60})", re.I)
-_FORGET = re.compile(r"\b(?:forget|never\s*mind|drop|scrap|skip)\s+(?:about\s+)?([^.!?;,]{2,60})", re.I)
-_ANY = re.compile(
-    r"\bany\s+(decades?|years?|genres?|languages?|lengths?|actors?|kinds?|age)\b(?=.*\b(?:fine|ok|okay|do|works?|good)\b|\W*$)",
-    re.I,
-)
-_NO_MATTER = re.compile(
-    r"\b(decades?|years?|genres?|languages?|lengths?|actors?|age)\b[^.?!]{0,12}(?:n['’]?t|not)\s+(?:matter|(?:that\s+|so\s+)?important)",
-    re.I,
-)
-_KINDS: dict[str, WishKind] = {
-    "decade": "years", "year": "years", "age": "years", "genre": "genre", "kind": "genre", "language": "language",
-    "length": "length", "actor": "person",
-}  # fmt: skip
 _ONE_WITH = re.compile(r"\bthe\s+(?:one|film|movie)\s+(?:with|by|starring|from|directed|featuring|has)\b", re.I)
-_THAN_YEAR = re.compile(r"\b(older|newer|earlier|later|before|after)\s+than\s+((?:19|20)\d\d)\b", re.I)
 _OLD_KIND = re.compile(
     r"\b(old|new)(?:er)?\s+(?=(?:musical|comed|western|thriller|horror|drama|action|cartoon|romance)\w*)", re.I
 )
-_POINTS = re.compile(r"(?<!make )\b(?:it|that|this|they)\b(?!\s+(?:one\s+)?but)", re.I)
+_POINTS = re.compile(
+    r"(?<!make )\b(?:it|(?<!thing )(?<!movie )(?<!film )(?<!one )(?<!stuff )that|this|they)\b(?!\s+(?:one\s+)?but)",
+    re.I,
+)
+_THE_ONE = re.compile(r"\bthe\s+$", re.I)
+_CHILD = re.compile(
+    r"\b(?:my|our)\s+(?:(?:little|young|younger|small|two|three|\d+)\s+)*(?:sons?|daughters?|nieces?|nephews?|grandsons?|"
+    r"granddaughters?|grandkids?|grandchild(?:ren)?|toddlers?|kids?|child(?:ren)?|little\s+(?:boy|girl|one)s?)\b(?!\s+(?:is|are|was|went)\s+(?:asleep|away|out|grown))|"
+    r"\b(?:she|he)(?:['’]?s|\s+is)\s+(?:only\s+|just\s+)?(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[2-9]|1[0-2])(?:\s+(?:years?|yrs?)\b|\s*(?:[.,!?]|and\b|$))|"
+    r"\b(?:girls?|boys?|kids?|children|twins|ones)\s+(?:are|is|aged|being)\s+(?:[2-9]|1[0-2])\b|\bages?\s+(?:[2-9]|1[0-2])\b|"
+    r"\b(?:[2-9]|1[0-2])[\s-]*(?:yr|y(?:ea)?rs?|yo)[\s-]*olds?\b",
+    re.I,
+)
+_WITHOUT = re.compile(r"\b(?:without|not|no|except|besides)\s+(?:\w+\s+)?(?:him|her|them|the\s+same)\b", re.I)
+_GENRE = "|".join(name for name in genres.GENRES if name not in ("music", "short"))
+_WORLD_WAR = re.compile(
+    r"\b(?:(?:first|second)\s+world\s+war|world\s+war\s+(?:two|one|2|1|ii|i)|ww\s?(?:2|ii|1|i))\b", re.I
+)
+_BARE_GENRE = re.compile(
+    rf"\b(?:{_GENRE})\b(?P<fine>(?=\s+(?:is|are|would\s+be|sounds?|works?)\s+(?:\w+\s+)?(?:ok|okay|fine|good|great|nice|alright)\b))?",
+    re.I,
+)
+_SORT = re.compile(
+    r"slashers?|zombies?|gangsters?|mafia|heists?|noir|spoofs?|parod(?:y|ies)|anime|cartoons?|whodunn?its?|biopics?",
+    re.I,
+)
 _VAGUE = frozenset({"old", "new", f"-{SHORT}", f"{LONG}-"})
 _WANTS = re.compile(r"\b(?:want|looking for|something|anything)\b", re.I)
 
@@ -64,16 +75,31 @@ def understand(host: Host, memory: Memory, text: str) -> Message:
     said = spelt.turn
     heard = hear(said)
     meant = _meant(memory, said, heard)
-    wishes = _wishes(host, memory, said, heard)
-    back = {(w.kind, w.value) for w in wishes if w.end and _FORGOTTEN.search(said.text[: w.start][-60:])}
-    back |= _forgotten(memory, said.text)
-    wishes = [w for w in wishes if (w.kind, w.value) not in back]
-    back |= {(_KINDS[found.lower().rstrip("s")], "") for found in _NO_MATTER.findall(said.text)}
-    back |= {(_KINDS[found.lower().rstrip("s")], "") for found in _ANY.findall(said.text)}
+    heard = _asking_on(memory, said, heard)
+    meant = _meant(memory, said, heard) if "ask" in heard else meant
+    if heard.bare and meant and not (memory.question and memory.question.topic == "genre"):
+        heard = replace(heard, acts=heard.acts | {"ask"}, asked="plot")  # "the second one" alone: what of it?
+    if heard.acts & {"refuse", "ask"}:  # "ok, not that then" is no praise, nor is a question
+        links = tuple(x for x in links if x.start >= 0 or x.opinion != "liked")
+    held = memory.wishes.wanted() + memory.wishes.unwanted()
+    back, places = taken_back(said.text, held, host.reader)
+    wishes = [w for w in _wishes(host, memory, said, heard) if not any(a <= w.start < b for a, b in places)]
+    back |= replaced(said.text, held, wishes)
+    wishes = [*joined(said.text, len(memory.turns), held, wishes), *wishes]
     if "alike" in heard and not turn.items:
         turn = replace(turn, links=(*turn.links, *(Link("item", i) for i in meant)))
     wishes = [replace(w, start=spelt.placed(w.start), end=spelt.placed(w.end)) for w in wishes]
     return Message(turn, links, heard, meant, wishes, memory.question, frozenset(back))
+
+
+def _asking_on(memory: Memory, turn: Turn, heard: Heard) -> Heard:
+    """What is heard of "and De Niro?" after "was Al Pacino in Heat?"."""
+    if not _ASKS_ON.match(turn.text) or not any(link.kind == "person" for link in turn.links):
+        return heard
+    before = [t for t in memory.turns if t.role == "seeker"][-1:]
+    if not before or hear(before[0]).asked != "person":
+        return heard
+    return replace(heard, acts=(heard.acts - {"aside", "recommend"}) | {"ask"}, asked="person")
 
 
 def _with_refused(memory: Memory, turn: Turn) -> Turn:
@@ -129,38 +155,77 @@ def _wishes(host: Host, memory: Memory, turn: Turn, heard: Heard) -> list[Wish]:
     # "No romcoms" is against the romance in them, not against all comedies.
     romances = {wish.start for wish in found if wish.value == "romance" and not wish.wanted}
     found = [w for w in found if w.wanted or w.value != "comedy" or w.start not in romances]
-    found = [_english(wish) for wish in found] + _of_years(turn.text, num)
+    found = [_english(wish) for wish in _of_a_sort(memory, found, turn.text)] + _of_years(turn.text, num)
+    found += _periods(turn.text, num, host.shelf.last_year)
+    found += _bare_genres(turn, num, found)
     found += moods(turn, num)
-    taken = [(w.start, w.end) for w in found if w.end]
-    found += [w for w in themes(turn, num, host.shelf) if not any(a < w.end and w.start < b for a, b in taken)]
+    violent = {w.start for w in found if w.value == "violence" and not w.wanted}  # "less gory" refuses no genre
+    found = [w for w in found if w.kind != "genre" or w.wanted or w.start not in violent]
+    if not any(wish.kind == "audience" for wish in found):
+        found += [Wish("audience", "kids", True, True, num, *m.span()) for m in _CHILD.finditer(turn.text)][:1]
     if not turn.items and (not _POINTS.search(turn.text) or "alike" in heard):
-        found = [replace(wish, asked=True) for wish in found]  # a bare "funny" is a wish where it describes no film
+        # A bare "funny" is a wish where it describes no film.
+        found = [replace(w, asked=w.asked or not _THE_ONE.search(turn.text[: w.start][-8:])) for w in found]
+    found += themes(turn, num, host.shelf, [(w.start, w.end) for w in found if w.end])
     found = _plainer(found)
     if heard.same_person and not any(wish.kind == "person" for wish in found):
-        found += [Wish("person", name, True, True, num, 0, 0) for name in [_same(memory, turn)] if name]
+        wanted = not _WITHOUT.search(turn.text)
+        found += [Wish("person", name, wanted, True, num, 0, 0) for name in [_same(memory, turn)] if name]
     if question is not None:
-        if question.topic == "years":  # "older" is older than what was asked about
+        answers = stated_by(turn.text, question, num)
+        if any(wish.kind == "years" for wish in answers):  # "older" is older than what was asked about
             found = [w for w in found if w.value not in ("old", "new", "older", "newer")]
         stated = {wish.kind for wish in found if wish.asked}
-        found += [wish for wish in stated_by(turn.text, question, num) if wish.kind not in stated]
+        found += [wish for wish in answers if wish.kind not in stated]
     return found
 
 
-def _of_years(text: str, num: int) -> list[Wish]:
-    """Years that are compared with, "nothing older than 2000", and "old musicals"."""
+def _bare_genres(turn: Turn, num: int, found: Sequence[Wish]) -> list[Wish]:
+    """Genres whose names mean other things too, where nothing else is said: "war", "crime is fine"."""
+    text, named = masked(turn), [(w.start, w.end) for w in found]
+    wars = [m for m in _WORLD_WAR.finditer(text) if not any(a < m.end() and m.start() < b for a, b in named)]
+    named += [m.span() for m in wars]
+    return [Wish("genre", "war", not is_negated(text, *m.span()), True, num, *m.span()) for m in wars] + [
+        Wish("genre", m.group().lower(), not is_negated(text, *m.span()), True, num, *m.span())
+        for m in _BARE_GENRE.finditer(text)
+        if not any(a < m.end() and m.start() < b for a, b in named)
+        and (m["fine"] is not None or alone(text, *m.span(), named))
+    ]
+
+
+def _periods(text: str, num: int, now: int) -> list[Wish]:
+    """Spans of years; "nothing older than 2000" is a wish for the later ones."""
     made = []
-    for found in _THAN_YEAR.finditer(text):
-        year, older = int(found[2]), found[1].lower() in ("older", "earlier", "before")
-        if is_negated(text, *found.span()):
-            value = f"{year}-" if older else f"-{year}"
-        else:
-            value = f"-{year - 1}" if older else f"{year + 1}-"
-        made.append(Wish("years", value, True, True, num, *found.span()))
+    for value, start, end in periods(text, now):
+        wanted = not is_negated(text, start, end)
+        first, _, last = value.partition("-")
+        if not wanted and not (first and last):
+            value, wanted = (f"-{int(first) - 1}" if first else f"{int(last) + 1}-"), True
+        made.append(Wish("years", value, wanted, True, num, start, end))
+    return made
+
+
+def _of_years(text: str, num: int) -> list[Wish]:
+    """Years of "old musicals", and a language that is all that is said."""
+    made = []
     for found in _OLD_KIND.finditer(text):
         made.append(Wish("years", found[1].lower(), not is_negated(text, *found.span()), True, num, *found.span()))
-    words = re.findall(r"\w+", text)
-    if len(words) <= 3:
-        made += [Wish("language", code_of(w), True, True, num, 0, 0) for w in words if SAID.fullmatch(w)]
+    if len(re.findall(r"\w+", text)) <= 3:
+        for m in SAID.finditer(text):
+            made.append(Wish("language", code_of(m.group()), not is_negated(text, *m.span()), True, num, *m.span()))
+    return made
+
+
+def _of_a_sort(memory: Memory, found: Sequence[Wish], text: str) -> list[Wish]:
+    """Sorts of a genre that are refused, as themes: "horror, but no slashers"."""
+    wanted = {w.value for w in found if w.kind == "genre" and w.wanted}
+    wanted |= {w.value for w in memory.wishes.wanted("genre")}
+    made = []
+    for wish in found:
+        said = text[wish.start : wish.end].lower()
+        if wish.kind == "genre" and not wish.wanted and wish.value in wanted and genres.canonical(said) != wish.value:
+            wish = replace(wish, kind="theme", value=said) if _SORT.fullmatch(said) else wish
+        made.append(wish)
     return made
 
 
@@ -171,9 +236,12 @@ def _english(wish: Wish) -> Wish:
 
 
 def _plainer(found: Sequence[Wish]) -> list[Wish]:
-    """Without the vague ones of a kind, where years or minutes are told too: "older, before 1980"."""
-    told = {w.kind for w in found if w.kind in ("years", "length") and w.value not in _VAGUE}
-    return [w for w in found if w.kind not in told or w.value not in _VAGUE]
+    """Without the vague ones of a kind where years or minutes are told too, and without a year inside a span."""
+    spans = [w for w in found if w.kind == "years" and w.value not in _VAGUE and not w.than]
+    inner = {id(w) for w in spans for x in spans if (x.start <= w.start < x.end) and x.end - x.start > w.end - w.start}
+    told = {w.kind for w in found if w.kind in ("years", "length") and w.value not in _VAGUE and not w.than}
+    kept = [w for w in found if id(w) not in inner and (w.kind not in told or w.value not in _VAGUE)]
+    return [w for n, w in enumerate(kept) if w.kind != "years" or w not in kept[:n]]
 
 
 def _having(memory: Memory, offered: Sequence[str], turn: Turn) -> list[str]:
@@ -196,12 +264,3 @@ def _same(memory: Memory, turn: Turn) -> str:
         return named[0][0]
     own = [x.id for turn in memory.turns if turn.role == "seeker" for x in turn.links if x.kind == "person"]
     return own[-1] if own else memory.last_person()
-
-
-def _forgotten(memory: Memory, text: str) -> set[tuple[WishKind, str]]:
-    """Held wishes whose words follow a "forget" or "never mind", or whose kind is said not to matter."""
-    found: set[tuple[WishKind, str]] = set()
-    for phrase in _FORGET.findall(text):
-        words = {singular(word) for word in key(phrase).split()}
-        found |= {(w.kind, w.value) for w in memory.stated if words.issuperset(map(singular, key(w.value).split()))}
-    return found

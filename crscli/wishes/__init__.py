@@ -89,7 +89,7 @@ _FEW = r"(?:(?!i\b|you\b|we\b|it\b|but\b|just\b|only\b|sure\b|seen\b|sounds?\b|p
 _NEGATED = re.compile(
     r"(?:"
     rf"\b(?:no|nothing|without|except(?:\s+for)?|avoid|never|neither|nor|anything\s+but|other\s+than|besides|less|"
-    rf"instead\s+of|(?:tired|sick)\s+of|over\s+the)\s+(?:any\s+)?{_FEW}{{0,3}}"
+    rf"instead\s+of|(?:tired|sick|bored)\s+of|done\s+with|fed\s+up\s+with|enough(?:\s+of)?|over\s+the)\s+(?:any\s+)?{_FEW}{{0,3}}"
     rf"|\b(?:not?|isn'?t|aren'?t)\s+{_FEW}{{0,4}}"
     rf"|\b(?:hates?|hated|dislikes?|disliked|can'?t\s+stand|cannot\s+stand|afraid\s+of|scared\s+of|don'?t\s+do)\s+{_FEW}{{0,3}}"
     rf"|\b(?:do|does|did|am|was|would)(?:n['’]?t|\s+not)\s+(?:\w+\s+)?(?:like|love|want|enjoy|care|need|watch|"
@@ -267,8 +267,8 @@ def fold(stated: Iterable[Wish]) -> Wishes:
         if before is not None and before.asked and not wish.asked:
             held[wish.kind, wish.value] = before
             continue
-        if wish.kind in ("years", "length", "language") and wish.asked:
-            older = [key for key, w in held.items() if w.kind == wish.kind and w.turn < wish.turn]
+        if wish.kind in ("years", "length", "language") and wish.asked and wish.wanted:
+            older = [key for key, w in held.items() if w.kind == wish.kind and w.turn < wish.turn and w.wanted]
             for key in older:
                 del held[key]
         held[wish.kind, wish.value] = wish

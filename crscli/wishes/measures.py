@@ -50,7 +50,8 @@ _KIND = re.compile(
 _ASKED = re.compile(r"\b(?:something|anything|any|some|prefer(?:ably)?|maybe|want|like)\s+(?:\w+\s+)?$", re.I)
 _FOREIGN = re.compile(
     rf"\bforeign(?:[- ]language)?(?=\s+(?:\w+\s+)?{_FILMS}\b)|\b(?:something|anything)\s+foreign\b|"
-    r"\bnot\s+in\s+english\b|\bnon[- ]english\b|\bwith\s+subtitles\b|\bforeign\s+language\b",
+    r"\bnot\s+in\s+english\b|\bnon[- ]english\b|\bforeign(?=\s*(?:[,.!?;]|$))|"
+    r"\bwith\s+subtitles\b|\bforeign\s+language\b",
     re.I,
 )
 _NO_SUBTITLES = re.compile(

@@ -102,7 +102,7 @@ def has_theme(item: Item, value: str) -> bool:
         return "drama" in kinds and not kinds & {"comedy", "family", "musical", "animation"}
     if value == "violence":
         return bool(kinds & {"horror", "war"}) or "killer" in text
-    return all(re.search(rf"\b{re.escape(word)}", text) for word in value.split())
+    return all(re.search(rf"\b{re.escape(re.sub('(?:y|ies|s)$', '', word))}", text) for word in value.split())
 
 
 def has(catalogue: Catalogue, item: Item, kind: str, value: str) -> bool:
@@ -291,14 +291,12 @@ def test_there_are_enough_turns():
     assert sum(len(dialogue["turns"]) for dialogue in dialogues()) >= 300
 
 
-@pytest.mark.xfail(reason="not reached yet: 267 of 315 turns understood, 44 of 576 items break what was stated")
 def test_turns_are_understood(played):
     total = sum(played.values(), Played())
     print(total.figures)
     assert len(total.missed) <= 0.05 * total.turns
 
 
-@pytest.mark.xfail(reason="not reached yet: 267 of 315 turns understood, 44 of 576 items break what was stated")
 def test_recommendations_keep_to_what_was_stated(played):
     total = sum(played.values(), Played())
     assert total.items > 300
