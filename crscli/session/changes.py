@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from crscli.dialogue import Turn
-from crscli.languages import FOREIGN
+from crscli.languages import FOREIGN, SAID, code_of
 from crscli.names import key, singular
+from crscli.session.limits import Limit
 from crscli.session.moods import MOODS
 from crscli.wishes import Wish, WishKind, WishReader
 
@@ -98,6 +99,18 @@ def replaced(text: str, held: Sequence[Wish], new: Sequence[Wish]) -> set[Key]:
     }
 
 
+def chosen(limits: Iterable[Limit], new: Sequence[Wish]) -> set[Key]:
+    """What falls away of alternatives when one of them is named again: "ok, the musical" after "either or"."""
+    told = {(w.kind, w.value) for w in new if w.wanted and w.asked}
+    return {
+        (w.kind, w.value)
+        for limit in limits
+        if limit.wanted and limit.kind != "years" and told & {(w.kind, w.value) for w in limit.wishes}
+        for w in limit.wishes
+        if (w.kind, w.value) not in told
+    }
+
+
 def joined(text: str, number: int, held: Sequence[Wish], new: Sequence[Wish]) -> list[Wish]:
     """The newest wishes of the kinds that a message goes on with after "or", said again with it: "or japanese"."""
     if not _OR.match(text):
@@ -117,6 +130,7 @@ def _kinds(text: str) -> Iterator[str]:
 def _named(phrase: str, held: Iterable[Wish], reader: WishReader) -> list[Wish]:
     """The held wishes that a phrase names."""
     read = {(w.kind, w.value) for w in reader.of_turn(Turn("seeker", phrase))}
+    read |= {("language", code_of(found.group())) for found in SAID.finditer(phrase)}
     words = {singular(word) for word in key(phrase).split()}
     named = []
     for wish in held:

@@ -46,6 +46,7 @@ _NO_PLACE = (
 _PLACES = [(re.compile(rf"(?<![\w#])(?:{p['said']}){_NO_PLACE}", re.I), p["place"]) for p in _PATTERNS["places"]]
 _LANGUAGES = {code: re.compile(p, re.I) for code, p in _PATTERNS["languages"].items()}
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
+_AUXILIARY = re.compile(r"\W*(?:(?:and|but|so|oh)\W+)*(?:has|have|did|does|is|was|isn't|wasn't|hasn't)\s+", re.I)
 _END_OF_TITLE = re.compile(r"(?<=@)[.!?](?=\s+[a-z])")
 """A stop that belongs to a title: "Monsters, Inc. is fun"."""
 _IN_IT = re.compile(r"\b(?:is|was|are|does|did)\s+[^?]{2,60}\s+(?:in|star|play|appear)\b[^?]*\?\s*$", re.I)
@@ -127,6 +128,8 @@ def _asked(text: str, links: Sequence[Link]) -> Asked | None:
                 return name
         named = any(link.kind == "person" for link in links) or re.search(r"\b(?:he|she)\b", sentence, re.I)
         if named and _IN_IT.search(sentence):
+            return "person"
+        if any(x.kind == "person" and _AUXILIARY.fullmatch(text[: x.start]) for x in links if 0 <= x.start < 20):
             return "person"
         if _CUES["whether"].search(sentence) and not _CUES["others"].search(sentence):
             if any(link.kind == "person" for link in links):

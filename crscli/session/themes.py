@@ -41,9 +41,15 @@ _FOLLOWED = re.compile(
 )
 _REFUSED = re.compile(
     r"\b(?:no|not|without|avoid|hates?|enough|nothing\s+(?:with|about|on|set\s+in)|(?:sick|tired|bored)\s+of|fed\s+up\s+with|minus"
-    r"|anything\s+but|other\s+than|except(?:\s+for)?)\s+(?:(?:any|more|the|an?|of|about|those|these|stupid|silly)\s+)*$",
+    r"|anything\s+but|other\s+than|except(?:\s+for)?)\s+(?:(?:any|more|the|an?|of|about|those|these|stupid|silly|\w+ing)\s+)*$",
     re.I,
 )
+_LISTED = re.compile(
+    r"\b(?:into|likes?|loves?|wants?|with|about|involving|fan\s+of|looking\s+for|something|anything|need)\b[^.!?;\n]{0,60}"
+    r"(?:,|\band|\bor|\bplus)\s+(?:(?:an?|the|some)\s+)?$",
+    re.I,
+)
+"""A list of wishes goes on with it."""
 _JOINED = re.compile(
     r"^\s*(?:,|/|&|\band\b|\bor\b|\bnor\b|\bno\b|\bthe\b|\ban?\b|\bin\b|\bset\b|\babout\b|\bwith\b|\s)*$", re.I
 )
@@ -134,7 +140,8 @@ def _wanted(
         return False
     if before is not None and _JOINED.match(text[before.end : found.start]):
         return before.wanted
-    if _LIKES.search(ahead) or _ABOUT.search(ahead[-30:]) or _FOLLOWED.match(behind):
+    listed = _LISTED.search(text[max(0, found.start - 90) : found.start])
+    if listed or _LIKES.search(ahead) or _ABOUT.search(ahead[-30:]) or _FOLLOWED.match(behind):
         return not is_negated(text, found.start, found.end)
     named = [(x.start, x.end) for x in every]
     return True if alone(text, found.start, found.end, [*named, *closed]) else None
@@ -191,10 +198,12 @@ def _plain(words: Sequence[Token], shelf: Knows, text: str) -> list[_Found]:
 
 def _refused(words: Sequence[Token], shelf: Knows, text: str) -> list[_Found]:
     """Words of plots and parts of keywords that are refused: "no guns", "not football", "no singing"."""
+    following = dict(itertools.pairwise(words))
     return [
         _Found((singular(t.word),), t.start, t.end)
         for t in words
         if t.word not in _NONE.split()
+        and not (t.word.endswith("ing") and t in following and following[t].word not in _NONE.split())
         and (singular(t.word) in shelf.keywords or (len(t.word) > 3 and t.word.endswith(("s", "ing"))))
         and _REFUSED.search(text[max(0, t.start - 40) : t.start])
         and _tells((singular(t.word),), shelf)

@@ -8,7 +8,7 @@ from crscli import genres
 from crscli.dialogue import Link, Turn
 from crscli.languages import FOREIGN, SAID, code_of
 from crscli.names import key
-from crscli.session.changes import joined, replaced, taken_back
+from crscli.session.changes import chosen, joined, replaced, taken_back
 from crscli.session.hearing import Heard, hear
 from crscli.session.host import Host
 from crscli.session.memory import Memory
@@ -55,6 +55,7 @@ _SORT = re.compile(
     r"slashers?|zombies?|gangsters?|mafia|heists?|noir|spoofs?|parod(?:y|ies)|anime|cartoons?|whodunn?its?|biopics?",
     re.I,
 )
+_NO = re.compile(r"\b(?:no|not|without)\s+$", re.I)
 _VAGUE = frozenset({"old", "new", f"-{SHORT}", f"{LONG}-"})
 _WANTS = re.compile(r"\b(?:want|looking for|something|anything)\b", re.I)
 
@@ -84,7 +85,7 @@ def understand(host: Host, memory: Memory, text: str) -> Message:
     held = memory.wishes.wanted() + memory.wishes.unwanted()
     back, places = taken_back(said.text, held, host.reader)
     wishes = [w for w in _wishes(host, memory, said, heard) if not any(a <= w.start < b for a, b in places)]
-    back |= replaced(said.text, held, wishes)
+    back |= replaced(said.text, held, wishes) | chosen(memory.limits(), wishes)
     wishes = [*joined(said.text, len(memory.turns), held, wishes), *wishes]
     if "alike" in heard and not turn.items:
         turn = replace(turn, links=(*turn.links, *(Link("item", i) for i in meant)))
@@ -189,7 +190,7 @@ def _bare_genres(turn: Turn, num: int, found: Sequence[Wish]) -> list[Wish]:
         Wish("genre", m.group().lower(), not is_negated(text, *m.span()), True, num, *m.span())
         for m in _BARE_GENRE.finditer(text)
         if not any(a < m.end() and m.start() < b for a, b in named)
-        and (m["fine"] is not None or alone(text, *m.span(), named))
+        and (m["fine"] is not None or _NO.search(text[: m.start()][-12:]) or alone(text, *m.span(), named))
     ]
 
 

@@ -94,6 +94,7 @@ _NEGATED = re.compile(
     rf"|\b(?:hates?|hated|dislikes?|disliked|can'?t\s+stand|cannot\s+stand|afraid\s+of|scared\s+of|don'?t\s+do)\s+{_FEW}{{0,3}}"
     rf"|\b(?:do|does|did|am|was|would)(?:n['’]?t|\s+not)\s+(?:\w+\s+)?(?:like|love|want|enjoy|care|need|watch|"
     rf"into|prefer|handle)\s+(?:for\s+)?{_FEW}{{0,4}}"
+    r"|\bseen\s+(?:everything|all|every)\b[^.!?;]{0,25}"
     r"|\b(?:kill|hates?|murder|divorce|mad|angry|upset|annoyed)\b[^.!?;]{0,30}\bif\b[^.!?;]*"
     r")$",
     re.I,

@@ -55,7 +55,7 @@ _FOREIGN = re.compile(
     re.I,
 )
 _NO_SUBTITLES = re.compile(
-    r"\b(?:no|without|hate|(?:don['’]?t|do\s+not)\s+(?:\w+\s+)?(?:like|want|read(?:ing)?))\s+(?:\w+\s+){0,2}subtitles?\b",
+    r"\b(?:no|without|hates?|dislikes?|avoid|can['’]?t\s+(?:read|stand|follow)|(?:don['’]?t|do\s+not)\s+(?:\w+\s+)?(?:like|want|read(?:ing)?))\s+(?:\w+\s+){0,2}subtitles?\b",
     re.I,
 )
 
