@@ -15,7 +15,7 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "__init__ errors progress datasets.sample",
-            "vocabulary workspace schemas names genres languages decoding",
+            "vocabulary workspace schemas names genres languages decoding keyfile",
             "dialogue catalogue kg wishes metrics",
             "datasets metadata linking protocols config",
             "signals ranker backbone generation graph_encoder index training llm recommender phrasing simulator"

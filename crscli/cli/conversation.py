@@ -10,6 +10,10 @@ from crscli.cli.models import model_names
 from crscli.cli.outcomes import LlmKeyOption, LlmModelOption, LlmTimeoutOption, LlmUrlOption
 from crscli.workspace import Workspace
 
+TalkerOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Model or run that recommends; blend.", autocompletion=model_names),
+]
 VoiceOption = Annotated[
     str, typer.Option(help="Who finds the words: own (of models that have some), plain, or llm (--llm-base-url).")
 ]
@@ -18,10 +22,7 @@ VoiceOption = Annotated[
 @command("chat")
 def chat(
     run: Run,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Model or run that recommends; blend.", autocompletion=model_names),
-    ] = None,
+    model: TalkerOption = None,
     dataset: DatasetOption = None,
     voice: VoiceOption = "own",
     shown: Annotated[int, typer.Option(min=1, max=10, help="Films in a recommendation.")] = 3,
@@ -65,8 +66,7 @@ def chat(
             llm_base_url, llm_model, key_file=llm_key_file, concurrency=1, timeout_s=llm_timeout, price="0,0",
             batch_out=None, batch_in=None,
         )  # fmt: skip
-    workspace = run.workspace if dataset is not None or run.workspace.datasets() else _sample(run)
-    about = dataset or _talked_about(run, workspace, model)
+    workspace, about = talked_about(run, dataset, model)
     opener = Opener(
         workspace, voice, llm, shown, device, run.offline, progress=run.console.progress, say=run.console.say
     )  # fmt: skip
@@ -104,14 +104,18 @@ def _talk(run: Run, workspace: Workspace, about: str, made: Any, opener: Any) ->
         opener.close()
 
 
-def _sample(run: Run) -> Workspace:
+def talked_about(run: Run, dataset: str | None, model: str | None) -> tuple[Workspace, str]:
+    """The workspace and the dataset to talk about: an empty workspace gives way to the bundled sample's.
+
+    A choice that was not the user's is said aloud.
+    """
     from crscli.steps._sample import sample_workspace
 
-    return sample_workspace(run.workspace.root, progress=run.console.progress, say=run.console.say)
-
-
-def _talked_about(run: Run, workspace: Workspace, model: str | None) -> str:
-    """The dataset to talk about; a choice that was not the user's is said aloud."""
+    if dataset is not None:
+        return run.workspace, dataset
+    workspace = run.workspace
+    if not workspace.datasets():
+        workspace = sample_workspace(workspace.root, progress=run.console.progress, say=run.console.say)
     name, why = workspace.choose_dataset(model or "blend")
     run.console.say(f"dataset: {name} ({why})")
-    return name
+    return workspace, name

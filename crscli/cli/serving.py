@@ -5,18 +5,15 @@ from typing import Annotated
 
 import typer
 
+from crscli.cli.conversation import TalkerOption, talked_about
 from crscli.cli.frame import DatasetOption, Run, command
-from crscli.cli.models import model_names
 from crscli.errors import UsageError
 
 
 @command("serve")
 def serve(
     run: Run,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Model or run that recommends; blend.", autocompletion=model_names),
-    ] = None,
+    model: TalkerOption = None,
     dataset: DatasetOption = None,
     host: Annotated[str, typer.Option(help="Address to listen at; one that others can reach needs a token.")] = (
         "127.0.0.1"
@@ -46,15 +43,8 @@ def serve(
         if error.name not in ("fastapi", "pydantic", "starlette", "uvicorn"):
             raise
         raise UsageError("crs serve needs the extra: pip install 'crscli[serve]'") from None
-    from crscli.steps._sample import sample_workspace
-
-    workspace = run.workspace
-    if dataset is None and not workspace.datasets():
-        workspace = sample_workspace(workspace.root, progress=run.console.progress, say=run.console.say)
-    if dataset is None:
-        dataset, why = workspace.choose_dataset(model or "blend")
-        run.console.say(f"dataset: {dataset} ({why})")
+    workspace, about = talked_about(run, dataset, model)
     step(
-        workspace, dataset=dataset, model=model, host=host, port=port, token_file=token_file, workers=workers,
+        workspace, dataset=about, model=model, host=host, port=port, token_file=token_file, workers=workers,
         offline=run.offline, progress=run.console.progress, say=run.console.say,
     )  # fmt: skip

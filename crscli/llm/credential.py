@@ -3,12 +3,12 @@
 import ipaddress
 import os
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from crscli.errors import ConfigError, UsageError
+from crscli.keyfile import read_secret
 
 ENVIRONMENT = ("CRS_LLM_KEY", "OPENAI_API_KEY")
 NO_KEY = "none"
@@ -51,7 +51,7 @@ def read_key(base_url: str, key_file: Path | None, environment: Mapping[str, str
         ConfigError: there is none, others may read the file, or it would travel in the open.
     """
     key = (
-        _from_file(key_file)
+        read_secret(key_file, _HOW)
         if key_file
         else next((k for n in ENVIRONMENT if (k := environment.get(n, "").strip())), "")
     )
@@ -63,21 +63,4 @@ def read_key(base_url: str, key_file: Path | None, environment: Mapping[str, str
         raise ConfigError("the key of the language model's endpoint has characters that no key has", _HOW)
     if urlsplit(base_url).scheme == "http" and not is_here(base_url):
         raise ConfigError("the key would travel to another machine in the open", "give an https address")
-    return key
-
-
-def _from_file(key_file: Path) -> str:
-    try:
-        found = key_file.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigError(f"{key_file} is no file", _HOW)
-        if os.name == "posix" and found.st_mode & 0o077:
-            mode = stat.S_IMODE(found.st_mode)
-            raise ConfigError(f"{key_file} can be read by others (mode {mode:04o})", f"run: chmod 600 {key_file}")
-        key = key_file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is no plain text"
-        raise ConfigError(f"{key_file} cannot be read: {what}", _HOW) from None
-    if not key:
-        raise ConfigError(f"{key_file} is empty", _HOW)
     return key

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import requests
 import urllib3
 
 from crscli.errors import ConfigError, CrsError, SourceError
+from crscli.keyfile import read_secret
 from crscli.metadata.cache import Cache, Reply
 
 BASE = "https://api.themoviedb.org/3"
@@ -83,20 +83,7 @@ def read_credential(key_file: Path | None, environment: Mapping[str, str] = os.e
         if not secret:
             raise ConfigError("no TMDB credential", f"give {_HOW}, or set {ENVIRONMENT_KEY}")
         return Credential(secret)
-    try:
-        found = key_file.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigError(f"{key_file} is no file", f"give {_HOW}")
-        if os.name == "posix" and found.st_mode & 0o077:
-            mode = stat.S_IMODE(found.st_mode)
-            raise ConfigError(f"{key_file} can be read by others (mode {mode:04o})", f"run: chmod 600 {key_file}")
-        secret = key_file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is no plain text"
-        raise ConfigError(f"{key_file} cannot be read: {what}", f"give {_HOW}") from None
-    if not secret:
-        raise ConfigError(f"{key_file} is empty", f"give {_HOW}")
-    return Credential(secret)
+    return Credential(read_secret(key_file, f"give {_HOW}"))
 
 
 def base_address(environment: Mapping[str, str] = os.environ) -> str:

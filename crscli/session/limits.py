@@ -33,13 +33,15 @@ _COST: dict[WishKind, float] = {
 """How much is lost where a wish is given up; what is refused is never given up."""
 _AGE = 0.85
 """A wish of an earlier turn is given up more easily, by this much a turn; that children watch stays so."""
-_SMALL_WORDS = (
-    "about after again also because been before being could does doing down each even ever from good have "
-    "having here into just know like make many maybe more most much only other over really same should some "
-    "something such than that them then there these they thing this those through time very want watch well "
-    "were what when where which while will with would your film films movie movies please think today tonight "
-    "anything yeah okay right sure great nice "
-)
+_SMALL_WORDS = frozenset(
+    {"about", "after", "again", "also", "because", "been", "before", "being", "could", "does", "doing", "down",
+     "each", "even", "ever", "from", "good", "have", "having", "here", "into", "just", "know", "like", "make",
+     "many", "maybe", "more", "most", "much", "only", "other", "over", "really", "same", "should", "some",
+     "something", "such", "than", "that", "them", "then", "there", "these", "they", "thing", "this", "those",
+     "through", "time", "very", "want", "watch", "well", "were", "what", "when", "where", "which", "while", "will",
+     "with", "would", "your", "film", "films", "movie", "movies", "please", "think", "today", "tonight", "anything",
+     "yeah", "okay", "right", "sure", "great", "nice"}
+)  # fmt: skip
 """They tell nothing of a film."""
 _MASKS_KEPT = 512
 """Wishes whose items are remembered."""
@@ -139,7 +141,7 @@ class Shelf:
 
     def knows_words(self, text: str) -> bool:
         """Whether any telling word of a text is in some plot or keyword."""
-        words = [t.word for t in tokens(text) if len(t.word) > 3 and t.word not in _SMALL_WORDS.split()]
+        words = [t.word for t in tokens(text) if len(t.word) > 3 and t.word not in _SMALL_WORDS]
         return any(singular(word) in self._by_word for word in words)
 
     def people(self) -> list[str]:

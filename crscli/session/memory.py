@@ -17,7 +17,6 @@ from crscli.session.questions import Question, Topic
 from crscli.wishes import Wish, Wishes, fold
 
 _NO = re.compile(r"\bno\s+(?:more\s+)?$", re.I)
-_INSTEAD = re.compile(r"\b(?:instead|make\s+(?:it|that)|never\s*mind|rather|changed?\s+my\s+mind)\b", re.I)
 _TURNS_READ = 48
 """Newest turns that a model is told."""
 
@@ -72,9 +71,6 @@ class Memory:
             self.opinions |= {i: "refused" for i in message.meant if self.opinions.get(i) is None}
         if len(message.meant) == 1 and message.meant[0] in self.catalogue:
             self.focus = message.meant[0]
-        if message.wishes and _INSTEAD.search(message.turn.text):
-            kinds = {wish.kind for wish in message.wishes}
-            self.stated = [w for w in self.stated if not w.wanted or w.kind not in kinds]
         self.stated = [w for w in self.stated if (w.kind, w.value) not in message.taken_back]
         self.stated = [w for w in self.stated if (w.kind, "") not in message.taken_back]
         if "alike" in heard and message.turn.items:

@@ -20,14 +20,6 @@ _DULL_WORD = 4
 """Letters: shorter words explain nothing."""
 
 
-def _is_about(item: Item, word: str) -> bool:
-    """Whether a word of the seeker says what an item is about; others may well be behind it, but explain nothing."""
-    return (
-        len(word) > _DULL_WORD
-        and f" {key(word)}" in f" {key(f'{item.title} {item.plot}')} {key(' '.join(item.keywords))}"
-    )
-
-
 def reasons_for(
     shelf: Shelf, item_num: int, limits: Sequence[Limit], liked: Sequence[int], own: Sequence[Reason]
 ) -> tuple[Reason, ...]:
@@ -54,6 +46,14 @@ def reasons_for(
         found += _shared(shelf, item, liked)
     found += [r for r in kept if r.kind == "word"]
     return tuple(found) or (Reason("popularity", "", 1.0),)
+
+
+def _is_about(item: Item, word: str) -> bool:
+    """Whether a word of the seeker says what an item is about; others may well be behind it, but explain nothing."""
+    return (
+        len(word) > _DULL_WORD
+        and f" {key(word)}" in f" {key(f'{item.title} {item.plot}')} {key(' '.join(item.keywords))}"
+    )
 
 
 def _placed(catalogue: Catalogue, item: Item, reason: Reason, liked: Sequence[int]) -> Reason:

@@ -53,30 +53,37 @@ _LISTED = re.compile(
 _JOINED = re.compile(
     r"^\s*(?:,|/|&|\band\b|\bor\b|\bnor\b|\bno\b|\bthe\b|\ban?\b|\bin\b|\bset\b|\babout\b|\bwith\b|\s)*$", re.I
 )
-_NONE = (
-    "a an and the both last first next hour night day time times people person man woman guy year years lot "
-    "bit end idea problem thanks way need worries more preference preferences one two three from by into over "
-    "under than then also just like that this it its them him her me you us my your his our their less some "
-    "any ones movie movies film films something anything things thing stuff kind kinds type plot story wife "
-    "husband girlfriend boyfriend friend friends kids kid child children family parents grandparents son "
-    "daughter mom dad mum mother father brother sister date hours minutes minute second third fourth please "
-    "tonight today evening weekend good great nice best old new same actor actress director subtitles what "
-    "which who how why is are was be been to of for in on at but or not no nothing really very much too long "
-    "short everyone everybody everything age ages group part mood wish wishes remake sequel english work life "
-    "world fine okay name words before after during while until since because if when where "
-)
+_NONE = frozenset(
+    {"a", "an", "and", "the", "both", "last", "first", "next", "hour", "night", "day", "time", "times", "people",
+     "person", "man", "woman", "guy", "year", "years", "lot", "bit", "end", "idea", "problem", "thanks", "way",
+     "need", "worries", "more", "preference", "preferences", "one", "two", "three", "from", "by", "into", "over",
+     "under", "than", "then", "also", "just", "like", "that", "this", "it", "its", "them", "him", "her", "me", "you",
+     "us", "my", "your", "his", "our", "their", "less", "some", "any", "ones", "movie", "movies", "film", "films",
+     "something", "anything", "things", "thing", "stuff", "kind", "kinds", "type", "plot", "story", "wife",
+     "husband", "girlfriend", "boyfriend", "friend", "friends", "kids", "kid", "child", "children", "family",
+     "parents", "grandparents", "son", "daughter", "mom", "dad", "mum", "mother", "father", "brother", "sister",
+     "date", "hours", "minutes", "minute", "second", "third", "fourth", "please", "tonight", "today", "evening",
+     "weekend", "good", "great", "nice", "best", "old", "new", "same", "actor", "actress", "director", "subtitles",
+     "what", "which", "who", "how", "why", "is", "are", "was", "be", "been", "to", "of", "for", "in", "on", "at",
+     "but", "or", "not", "no", "nothing", "really", "very", "much", "too", "long", "short", "everyone", "everybody",
+     "everything", "age", "ages", "group", "part", "mood", "wish", "wishes", "remake", "sequel", "english", "work",
+     "life", "world", "fine", "okay", "name", "words", "before", "after", "during", "while", "until", "since",
+     "because", "if", "when", "where"}
+)  # fmt: skip
 """Words that no film is asked to be about."""
-_FILLERS = (
-    "or and maybe perhaps please ok okay hmm hm um well then so something anything some any a an the one ones "
-    "movie movies film films flick flicks stuff with about in on from set like want i id im we would to see "
-    "watch how what got have you do need me give show find looking for is there are s of kind type really "
-    "rather also too just more instead tonight good great nice know recommend suggest mood feel but think mind "
-    "dont actually cool yes yeah no "
-)
+_FILLERS = frozenset(
+    {"or", "and", "maybe", "perhaps", "please", "ok", "okay", "hmm", "hm", "um", "well", "then", "so", "something",
+     "anything", "some", "any", "a", "an", "the", "one", "ones", "movie", "movies", "film", "films", "flick",
+     "flicks", "stuff", "with", "about", "in", "on", "from", "set", "like", "want", "i", "id", "im", "we", "would",
+     "to", "see", "watch", "how", "what", "got", "have", "you", "do", "need", "me", "give", "show", "find",
+     "looking", "for", "is", "there", "are", "s", "of", "kind", "type", "really", "rather", "also", "too", "just",
+     "more", "instead", "tonight", "good", "great", "nice", "know", "recommend", "suggest", "mood", "feel", "but",
+     "think", "mind", "dont", "actually", "cool", "yes", "yeah", "no"}
+)  # fmt: skip
 """Words around a theme that is all that a sentence says."""
 
 
-_SKIPPED = "a an the some any lots lot of really real big old young"
+_SKIPPED = frozenset({"a", "an", "the", "some", "any", "lots", "lot", "of", "really", "real", "big", "old", "young"})
 _ONE_PHRASE = re.compile(r"[\w\s'’-]*$")
 
 
@@ -154,7 +161,7 @@ def alone(text: str, start: int, end: int, named: Sequence[tuple[int, int]] = ()
         return False
     every = [(start, end), *named]
     rest = [t for t in tokens(text[first:stop]) if not any(a < first + t.end and first + t.start < b for a, b in every)]
-    return all(t.word in _FILLERS.split() for t in rest)
+    return all(t.word in _FILLERS for t in rest)
 
 
 def _sentence(text: str, start: int, end: int) -> tuple[int, int]:
@@ -170,7 +177,7 @@ def _keywords(words: Sequence[Token], shelf: Knows, text: str) -> list[_Found]:
         for count in range(min(_LONGEST, len(words) - at), 0, -1):
             chosen = words[at : at + count]
             plain = tuple(singular(t.word) for t in chosen)
-            if count == 1 and (chosen[0].word in _NONE.split() or len(chosen[0].word) < 3):
+            if count == 1 and (chosen[0].word in _NONE or len(chosen[0].word) < 3):
                 continue
             together = all(text[a.end : b.start].strip(" -") == "" for a, b in itertools.pairwise(chosen))
             if together and " ".join(plain) in shelf.themes and _tells(plain, shelf):
@@ -184,8 +191,8 @@ def _plain(words: Sequence[Token], shelf: Knows, text: str) -> list[_Found]:
     found = []
     for about in _ABOUT.finditer(text):
         near = [t for t in words if about.end() <= t.start <= about.end() + 40]
-        small = sum(1 for _ in itertools.takewhile(lambda t: t.word in _SKIPPED.split(), near))
-        after = [t for t in near[small : small + 2] if t.word not in _NONE.split() and len(t.word) > 2]
+        small = sum(1 for _ in itertools.takewhile(lambda t: t.word in _SKIPPED, near))
+        after = [t for t in near[small : small + 2] if t.word not in _NONE and len(t.word) > 2]
         if not after or not _ONE_PHRASE.match(text[about.end() : after[-1].end]):
             continue
         for chosen in (after, after[:1]):
@@ -202,8 +209,8 @@ def _refused(words: Sequence[Token], shelf: Knows, text: str) -> list[_Found]:
     return [
         _Found((singular(t.word),), t.start, t.end)
         for t in words
-        if t.word not in _NONE.split()
-        and not (t.word.endswith("ing") and t in following and following[t].word not in _NONE.split())
+        if t.word not in _NONE
+        and not (t.word.endswith("ing") and t in following and following[t].word not in _NONE)
         and (singular(t.word) in shelf.keywords or (len(t.word) > 3 and t.word.endswith(("s", "ing"))))
         and _REFUSED.search(text[max(0, t.start - 40) : t.start])
         and _tells((singular(t.word),), shelf)

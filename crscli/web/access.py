@@ -5,7 +5,6 @@ import hmac
 import ipaddress
 import os
 import re
-import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 from crscli.errors import ConfigError, UsageError
+from crscli.keyfile import read_secret
 
 ENVIRONMENT_TOKEN = "CRS_SERVE_TOKEN"
 _HOW = "give --token-file FILE (a token on a line, mode 600)"
@@ -55,17 +55,7 @@ def read_tokens(token_file: Path | None, environment: Mapping[str, str] = os.env
     if token_file is None:
         given = environment.get(ENVIRONMENT_TOKEN, "").strip()
         return _checked([given], ENVIRONMENT_TOKEN) if given else ()
-    try:
-        found = token_file.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigError(f"{token_file} is no file", _HOW)
-        if os.name == "posix" and found.st_mode & 0o077:
-            mode = stat.S_IMODE(found.st_mode)
-            raise ConfigError(f"{token_file} can be read by others (mode {mode:04o})", f"run: chmod 600 {token_file}")
-        lines = [line.strip() for line in token_file.read_text(encoding="ascii").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is no plain text"
-        raise ConfigError(f"{token_file} cannot be read: {what}", _HOW) from None
+    lines = map(str.strip, read_secret(token_file, _HOW).splitlines())
     tokens = [line for line in lines if line and not line.startswith("#")]
     if not tokens:
         raise ConfigError(f"{token_file} holds no token", _HOW)
