@@ -255,7 +255,7 @@ def test_ctrl_c_ends_at_once_and_loses_nothing(tmp_path):
                 [ask(str(n)) for n in range(99)]
             )
         assert time.monotonic() - started < 2
-        assert len(cache) == 5
+        assert 5 <= len(cache) <= 7  # what the two that were under way had brought meanwhile is kept too
 
 
 KILLED = """

@@ -17,12 +17,21 @@ from crscli.recommender import FitData
 from crscli.steps.fetch_dataset import fetch_dataset
 from crscli.workspace import Workspace
 
+GREETINGS = ("Hi", "Hello", "Hey", "Evening", "Howdy", "Morning")
+"""No two dialogues of train read alike: which of two that tie is nearer would be rounding, not the model."""
+
 
 def dialogue(num):
     """Every ordered triple of films of one colour: the first 48 dialogues are balanced, the rest repeat some."""
-    films = list(permutations(range(num % 2, 8, 2), 3))[num // 2 % 24]
+    triple = num // 2 % 24
+    films = list(permutations(range(num % 2, 8, 2), 3))[triple]
     made = next(iter(tiny.dialogues()))
-    texts = ["Hi! I loved {} and want more of the kind.", "Then watch {}.", "Seen it.", "What about {}?"]
+    texts = [
+        GREETINGS[triple % 6] + "! I loved {} and want more of the kind.",
+        "Then watch {}.",
+        "Seen it.",
+        "What about {}?",
+    ]
     named = [films[0], films[1], None, films[2]]
     turns = [
         {**turn, "text": text.format(tiny.TITLES[n] if n is not None else ""), "items": [] if n is None else [f"f{n}"]}
