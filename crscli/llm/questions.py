@@ -13,7 +13,7 @@ from crscli.llm import Message, Request
 FIELDS = ("name", "title", "year", "genres", "directors", "writers", "cast", "companies", "keywords", "plot")
 """Of an item, that may be shown."""
 _BARE = ("name", "title", "year")
-_MARK = re.compile(r"</?\s*(?:dialogue|candidates)\s*/?>", re.I)
+_MARK = re.compile(r"</?\s*(?:dialogue|candidates|films|draft)\s*/?>", re.I)
 _ROLES = {"seeker": "Seeker", "recommender": "Recommender"}
 
 _RECOMMENDS = (

@@ -166,23 +166,32 @@ class Session:
         again = message.does("more", "refuse", "seen") and bool(self.memory.offered)
         draft = offer(phrases, items, because, like=like, again=again)
         said = self.host.voice(context, items, draft) if self.host.voice else ""
-        return said if said and self._names_only(said, items) else draft
+        if not said:
+            return draft
+        named = [self.host.catalogue.item(link.id) for link in self._films(draft)]
+        return said if self._names_only(said, [*items, *named]) else draft
 
     def _own_words(self, context: Context, item_nums: Sequence[int]) -> tuple[str, list[int]]:
         """What the model says, without sentences that name films which are none of its ranking."""
         text, nums = self.host.spoken(context, item_nums)
-        allowed = tuple(self.host.catalogue[n] for n in nums)
+        known = self.host.catalogue
+        before = (known.item(i) for turn in self.memory.turns for i in turn.items if i in known)
+        allowed = [*(known[n] for n in nums), *before]
         text = "".join(s for s in _SENTENCE.findall(text) if self._names_only(s, allowed)).strip()
         return text or "...", [n for n in nums if self.host.catalogue[n].name in text]
 
-    def _names_only(self, text: str, items: Sequence[Item]) -> bool:
-        """Whether a text names no film but these, and those that were spoken of before."""
-        known = self.host.catalogue
-        before = (known.item(i) for turn in self.memory.turns for i in turn.items if i in known)
-        allowed = {item.item_id: item.title for item in (*items, *before)}
-        found = [link for link in self.host.link(text, self.memory.turns) if link.kind == "item" and link.start >= 0]
+    def _names_only(self, text: str, items: Iterable[Item]) -> bool:
+        """Whether a text names no film but these."""
+        allowed = {item.item_id: item.title for item in items}
         titles = set(allowed.values())
-        return all({x.id, *x.candidates} & allowed.keys() or known.item(x.id).title in titles for x in found)
+        found = self._films(text)
+        return all(
+            {x.id, *x.candidates} & allowed.keys() or self.host.catalogue.item(x.id).title in titles for x in found
+        )
+
+    def _films(self, text: str) -> list[Link]:
+        """The films that a reply names."""
+        return [link for link in self.host.link(text, self.memory.turns) if link.kind == "item" and link.start >= 0]
 
     def _further(
         self, phrases: Phrases, order: np.ndarray, limits: Sequence[Limit], narrowed: Narrowed
