@@ -55,27 +55,21 @@ def chat(
 
       crs chat --voice llm --llm-base-url URL --llm-model NAME
     """
-    from crscli.steps._talking import Opener
+    from crscli.steps._talking import Opener, asked_in_talk, talking
     from crscli.steps.chat import chat as step
 
-    llm = None
-    if llm_base_url is not None or llm_model is not None:
-        from crscli.steps._llm import chosen
-
-        llm = chosen(
-            llm_base_url, llm_model, key_file=llm_key_file, concurrency=1, timeout_s=llm_timeout, price="0,0",
-            batch_out=None, batch_in=None,
-        )  # fmt: skip
+    endpoint = asked_in_talk(llm_base_url, llm_model, key_file=llm_key_file, timeout_s=llm_timeout)
     workspace, about = talked_about(run, dataset, model)
-    opener = Opener(
-        workspace, voice, llm, shown, device, run.offline, progress=run.console.progress, say=run.console.say
-    )  # fmt: skip
-    made = step(workspace, dataset=about, opener=opener, model=model, profile=profile, resume=resume)
-    if show_profile or delete_profile:
-        for line in made.keeping.profile("delete" if delete_profile else "show"):
-            run.console.line(line)
-        return
-    _talk(run, workspace, about, made, opener)
+    with talking(endpoint, offline=run.offline) as llm:
+        opener = Opener(
+            workspace, voice, llm, shown, device, run.offline, progress=run.console.progress, say=run.console.say
+        )
+        made = step(workspace, dataset=about, opener=opener, model=model, profile=profile, resume=resume)
+        if show_profile or delete_profile:
+            for line in made.keeping.profile("delete" if delete_profile else "show"):
+                run.console.line(line)
+            return
+        _talk(run, workspace, about, made)
 
 
 def talk_about_the_sample(run: Run, workspace: Workspace) -> None:
@@ -84,24 +78,19 @@ def talk_about_the_sample(run: Run, workspace: Workspace) -> None:
     from crscli.steps.chat import chat as step
 
     opener = Opener(workspace, progress=run.console.progress, say=run.console.say)
-    _talk(run, workspace, "sample", step(workspace, dataset="sample", opener=opener), opener)
+    _talk(run, workspace, "sample", step(workspace, dataset="sample", opener=opener))
 
 
-def _talk(run: Run, workspace: Workspace, about: str, made: Any, opener: Any) -> None:
+def _talk(run: Run, workspace: Workspace, about: str, made: Any) -> None:
     from crscli.console.chat import Chat
     from crscli.console.commands import Commands
 
     def opened() -> Commands:
         return Commands(made.opened(), made.model, made.keeping)
 
-    # What keeps the answers of an endpoint belongs to the thread that opens it.
-    ready = opened() if opener.llm is not None else None
-    try:
-        Chat(run.console, opened if ready is None else lambda: ready, workspace.root / ".chat-history").run(
-            f"{made.model} on {about}. What would you like to watch?"
-        )
-    finally:
-        opener.close()
+    Chat(run.console, opened, workspace.root / ".chat-history").run(
+        f"{made.model} on {about}. What would you like to watch?"
+    )
 
 
 def talked_about(run: Run, dataset: str | None, model: str | None) -> tuple[Workspace, str]:

@@ -177,17 +177,14 @@ def evaluate(
 
       crs evaluate -m blend --simulate 500
     """
+    from crscli.steps._llm import chosen
     from crscli.steps.evaluate import evaluate as step
 
     names = list(dict.fromkeys(models or []))
-    llm = None
-    if llm_base_url is not None or llm_model is not None:
-        from crscli.steps._llm import chosen
-
-        llm = chosen(
-            llm_base_url, llm_model, key_file=llm_key_file, concurrency=llm_concurrency, timeout_s=llm_timeout,
-            price=llm_price, batch_out=llm_batch_out, batch_in=llm_batch_in,
-        )  # fmt: skip
+    llm = chosen(
+        llm_base_url, llm_model, key_file=llm_key_file, concurrency=llm_concurrency, timeout_s=llm_timeout,
+        price=llm_price, batch_out=llm_batch_out, batch_in=llm_batch_in,
+    )  # fmt: skip
     if simulate is not None:
         how = {"dialogues": simulate, "turns": turns, "shown": shown, "mode": mode.value, "seekers": seekers.value}
         how |= {"leaky": leaky, "split": split.value, "seed": seed}

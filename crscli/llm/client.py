@@ -93,7 +93,7 @@ class Llm:
     def __init__(
         self,
         endpoint: Endpoint,
-        cache: Cache,
+        cache: Cache | None,
         *,
         offline: bool = False,
         collect: bool = False,
@@ -104,7 +104,8 @@ class Llm:
 
         Args:
             endpoint: where.
-            cache: of its answers; used by the thread that made it alone.
+            cache: of its answers, which the thread that opened it alone may use; without one nothing is kept, and any
+                threads may ask.
             offline: no socket is opened: what is not kept is an error.
             collect: nothing is asked: requests without an answer are gathered in `collected` and answered with nothing.
             progress: told of answers.
@@ -121,7 +122,7 @@ class Llm:
         self._unknown: frozenset[str] = frozenset()
         self._key = "" if offline or collect else read_key(endpoint.base_url, endpoint.key_file)
         self._client = None if offline or collect else _client(endpoint, self._key)
-        self._repeated = 0
+        self._counting = threading.Lock()
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -143,8 +144,7 @@ class Llm:
         """
         keys = [key_of(request, self.endpoint.model, self.endpoint.base_url) for request in asked]
         wanted = dict(zip(keys, asked, strict=True))
-        replies = {key: reply for key in wanted if (reply := self._cache.get(key)) is not None}
-        found = {key: known for key, reply in replies.items() if (known := unkept(reply.body)) is not None}
+        found = {key: known for key in wanted if (known := self._kept(key)) is not None}
         tokens = sum(c.prompt_tokens + c.completion_tokens for c in found.values())
         self._count(cached=len(found), cached_tokens=tokens)
         missing = {key: request for key, request in wanted.items() if key not in found}
@@ -194,18 +194,21 @@ class Llm:
 
     def _keep(self, found: dict[str, Completion], key: str, result: "Completion | Fault | Exception") -> None:
         if isinstance(result, Completion):
-            self._cache.put(key, Reply(200, kept(result)))
+            if self._cache is not None:
+                self._cache.put(key, Reply(200, kept(result)))
             found[key] = result
+
+    def _kept(self, key: str) -> Completion | None:
+        reply = self._cache.get(key) if self._cache is not None else None
+        return unkept(reply.body) if reply is not None else None
 
     def _tell(self, found: dict[str, Completion], seconds: float) -> None:
         read = sum(c.prompt_tokens for c in found.values())
         written = sum(c.completion_tokens for c in found.values())
         cost = (read * self.endpoint.prompt_price + written * self.endpoint.completion_price) / 1e6
         self._count(
-            asked=len(found), repeated=self._repeated, prompt_tokens=read, completion_tokens=written, seconds=seconds,
-            cost=cost,
+            asked=len(found), prompt_tokens=read, completion_tokens=written, seconds=seconds, cost=cost,
         )  # fmt: skip
-        self._repeated = 0
 
     def _start(self, missing: dict[str, Request], done: "_Done", stop: threading.Event) -> int:
         """Threads that tell (key, answer or fault) as they come, and None at their end; how many there are."""
@@ -251,7 +254,7 @@ class Llm:
             if stop.is_set():
                 return result
             attempt += 1
-            self._repeated += 1
+            self._count(repeated=1)
 
     def _asked_once(self, request: Request) -> Completion | Fault:
         """One try. Names that the model does not take are left out, then and later; that is no other try."""
@@ -312,8 +315,9 @@ class Llm:
         return b"".join(parts)
 
     def _count(self, **more: float) -> None:
-        before = asdict(self.usage)
-        self.usage = Usage(**{name: before[name] + more.get(name, 0) for name in before})
+        with self._counting:
+            before = asdict(self.usage)
+            self.usage = Usage(**{name: before[name] + more.get(name, 0) for name in before})
 
 
 class _Unusable(Exception):

@@ -29,27 +29,35 @@ class LlmChoice:
         return self.endpoint.describe()
 
 
-def chosen(
-    base_url: str | None, model: str | None, *, key_file: Path | None, concurrency: int, timeout_s: float, price: str,
-    batch_out: Path | None, batch_in: Path | None,
-) -> LlmChoice:  # fmt: skip
-    """What the options say.
+def endpoint_of(base_url: str | None, model: str | None, **settings: Any) -> Endpoint | None:
+    """The endpoint that the options name; None where they name none.
 
     Raises:
         UsageError: one of them is missing, or is not as it must be.
     """
+    if base_url is None and model is None:
+        return None
     if base_url is None or model is None:
         missing = "--llm-base-url URL" if base_url is None else "--llm-model NAME"
         raise UsageError("an endpoint needs its address and the name of its model", f"give {missing} too")
+    return Endpoint(base_url, model, **settings)
+
+
+def chosen(
+    base_url: str | None, model: str | None, *, price: str, batch_out: Path | None, batch_in: Path | None,
+    **settings: Any,
+) -> LlmChoice | None:  # fmt: skip
+    """What the options say; None where they name no endpoint.
+
+    Raises:
+        UsageError: one of them is missing, or is not as it must be.
+    """
     try:
         read, written = (float(part) for part in price.split(","))
     except ValueError:
         raise UsageError(f"--llm-price {price!r} is not two numbers", "write --llm-price 0.15,0.60") from None
-    endpoint = Endpoint(
-        base_url, model, key_file=key_file, timeout_s=timeout_s, concurrency=concurrency, prompt_price=read,
-        completion_price=written,
-    )  # fmt: skip
-    return LlmChoice(endpoint, batch_out, batch_in)
+    endpoint = endpoint_of(base_url, model, prompt_price=read, completion_price=written, **settings)
+    return LlmChoice(endpoint, batch_out, batch_in) if endpoint is not None else None
 
 
 class OpenedLlm:

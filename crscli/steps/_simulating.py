@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,16 +117,19 @@ def simulate(
         kept: dict[str, Any] = json.loads((artifact.path / "simulation.json").read_text(encoding="utf-8"))
         return kept
     refit = False if how.split == "valid" else None
-    opener = Opener(workspace_, "plain", llm, how.shown, device, offline, refit, progress, say)
-    asked = OpenedLlm(llm, workspace_, dataset, offline, progress, say) if how.seekers == "llm" and llm else None
-
-    def seeker(target: Item, seed: int) -> Seeker:
-        if asked is not None:
-            return LlmSeeker(asked.llm, target, leaky=how.leaky)
-        return RuleSeeker(target, random.Random(seed), how.mode)
-
     made: dict[str, Any] = {"dataset": dataset, **params, "models": {}}
-    with workspace.write(artifact, recipe) as directory:
+    with (
+        OpenedLlm(llm, workspace_, dataset, offline, progress, say) if llm else nullcontext() as asked,
+        workspace.write(artifact, recipe) as directory,
+    ):
+        answering = asked.llm if asked is not None else None
+        opener = Opener(workspace_, "plain", answering, how.shown, device, offline, refit, progress, say)
+
+        def seeker(target: Item, seed: int) -> Seeker:
+            if how.seekers == "llm" and answering is not None:
+                return LlmSeeker(answering, target, leaky=how.leaky)
+            return RuleSeeker(target, random.Random(seed), how.mode)
+
         for name in names:
             simulation = Simulation(opener.open(dataset, name), seeker, how.turns)
             for num, example in enumerate(chosen):
@@ -134,9 +138,6 @@ def simulate(
             made["models"][name] = report.finite(figures(simulation.talked, data.catalogue, how.turns, seed=how.seed))
             _save(directory / f"{name}.jsonl", simulation.talked)
         write_json(directory / "simulation.json", made)
-    opener.close()
-    if asked is not None:
-        asked.__exit__()
     say(f"written: {artifact.path}")
     return made
 

@@ -1,23 +1,60 @@
 """Whom to talk to: a model of the workspace with its linker, as a session's host."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from crscli import config as configuration
 from crscli.errors import ArtifactMissing, UsageError
 from crscli.linking import LINKER, Linker
+from crscli.llm.client import Endpoint, Llm
+from crscli.llm.prompts import Completer
 from crscli.llm.voice import LlmVoice
 from crscli.models import MODELS, model_class, model_spec
 from crscli.progress import Progress, Say, silent
 from crscli.session import Host
 from crscli.steps._dataset import DatasetInputs, find_run, load_run, online, read_dataset
-from crscli.steps._llm import LlmChoice, OpenedLlm
+from crscli.steps._llm import endpoint_of
 from crscli.workspace import Artifact, Workspace
 
 DEFAULT = "blend"
 AT_ONCE = "cooccurrence"
 """Answers where nothing was trained: it is fitted in a second."""
 VOICES = ("own", "plain", "llm")
+_TRIES_AGAIN = 0
+"""Somebody is waiting: where an endpoint fails, the reply goes on without it, and the next one asks again."""
+
+
+def asked_in_talk(
+    base_url: str | None, model: str | None, *, key_file: Path | None, timeout_s: float
+) -> Endpoint | None:
+    """The endpoint that the options of a talk name, if any.
+
+    Raises:
+        UsageError: one of them is missing, or is not as it must be.
+    """
+    return endpoint_of(
+        base_url, model, key_file=key_file, timeout_s=timeout_s, retries=_TRIES_AGAIN, concurrency=1
+    )  # fmt: skip
+
+
+@contextmanager
+def talking(endpoint: Endpoint | None, *, offline: bool) -> Iterator[Llm | None]:
+    """The client of an endpoint, for talks: what is said in them is kept nowhere.
+
+    Raises:
+        ConfigError: there is no key, or it may not be sent there.
+    """
+    if endpoint is None:
+        yield None
+        return
+    llm = Llm(endpoint, None, offline=offline)
+    try:
+        yield llm
+    finally:
+        llm.close()
 
 
 @dataclass
@@ -27,7 +64,7 @@ class Opener:
     Args:
         workspace_: where the artifacts are.
         voice: own (a model that speaks uses its own words), plain, or llm.
-        llm: the endpoint of `--voice llm` and of models that ask one.
+        llm: the language model of `--voice llm` and of models that ask one.
         shown: films of a recommendation.
         device: of neural models.
         offline: no socket is opened.
@@ -38,26 +75,19 @@ class Opener:
 
     workspace_: Workspace
     voice: str = "own"
-    llm: LlmChoice | None = None
+    llm: Completer | None = None
     shown: int = 3
     device: str = "auto"
     offline: bool = False
     refit: bool | None = None
     progress: Progress = silent
     say: Say = silent
-    _opened_llm: OpenedLlm | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if self.voice not in VOICES:
             raise UsageError(f"unknown voice {self.voice!r}", f"known: {', '.join(VOICES)}")
         if self.voice == "llm" and self.llm is None:
             raise UsageError("--voice llm needs an endpoint", "give --llm-base-url URL and --llm-model NAME")
-
-    def close(self) -> None:
-        """Let go of the endpoint."""
-        if self._opened_llm is not None:
-            self._opened_llm.__exit__()
-            self._opened_llm = None
 
     def open(self, dataset: str, model: str) -> Host:
         """A model to talk to.
@@ -77,7 +107,7 @@ class Opener:
             linker = Linker.load(links.open() / LINKER, data.catalogue)
         else:
             linker = Linker.bundled(data.catalogue, data.splits.get("train", []))
-        voice = LlmVoice(self._llm(dataset).llm) if self.voice == "llm" else None
+        voice = LlmVoice(self.llm) if self.voice == "llm" and self.llm is not None else None
         return Host(recommender, linker.link, self.shown, own_words=self.voice == "own", voice=voice)
 
     def choose(self, dataset: str, model: str | None = None) -> str:
@@ -121,16 +151,10 @@ class Opener:
             recommender = model_type.fit(data.catalogue, learnt, settings, progress=self.progress, **more)
         if hasattr(recommender, "use_llm"):
             if self.llm is not None:
-                recommender.use_llm(self._llm(data.name).llm)
+                recommender.use_llm(self.llm)
             elif getattr(recommender, "needs_llm", False):
                 raise UsageError(f"{name} asks a language model", "give --llm-base-url URL and --llm-model NAME")
         if hasattr(recommender, "use_base"):
             base = str(recommender.config.base)
             recommender.use_base(self._loaded(data, base, self._run(data.name, base)))
         return recommender
-
-    def _llm(self, dataset: str) -> OpenedLlm:
-        assert self.llm is not None, "it was checked"
-        if self._opened_llm is None:
-            self._opened_llm = OpenedLlm(self.llm, self.workspace_, dataset, self.offline, self.progress, self.say)
-        return self._opened_llm

@@ -7,14 +7,16 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import openai
 import pytest
+from llm_server import Endpoint, answer, error, running
 from web_world import ANNA, CHAT, user
 
-from crscli.errors import ConfigError, MachineError
+from crscli.errors import ConfigError, MachineError, UsageError
 from crscli.steps.serve import serve
 from crscli.web.server import address_of, bound
 from crscli.workspace import Workspace
@@ -82,6 +84,35 @@ def test_a_killed_service_goes_on_where_it_was_and_speaks_with_openais_client(ti
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         assert "Traceback" not in process.stderr.read()
+
+
+def test_a_language_model_finds_the_words_of_all_who_ask_at_once(tiny_workspace):
+    def says(handler, body):
+        draft = body["messages"][-1]["content"]
+        title = draft.split("<films>\n- ")[1].split("; ")[0]
+        handler.send(200, answer(f"Then I would go for {title}."))
+
+    world = Endpoint(forever=says, delay=0.3)
+    with running(world) as address:
+        options = ("--voice", "llm", "--llm-base-url", address, "--llm-model", "m")
+        with served(tiny_workspace, *options) as (_, port), ThreadPoolExecutor(6) as threads:
+            body = {"messages": [user("I loved Alder.")]}
+            replies = [threads.submit(ask, port, "POST", CHAT, body) for _ in range(6)]
+            told = [json.loads(reply.result()[2]) for reply in replies]
+            assert all("Then I would go for " in t["choices"][0]["message"]["content"] for t in told)
+            assert len({t["crs"]["session_id"] for t in told}) == 6
+            assert world.most > 1
+            world.forever = error(500, "oops")
+            status, _, failed = ask(port, "POST", CHAT, body)
+            assert status == 200
+            assert json.loads(failed)["crs"]["items"] == told[0]["crs"]["items"]
+            assert "Then I would" not in json.loads(failed)["choices"][0]["message"]["content"]
+    assert not (tiny_workspace / "tiny" / "raw" / "llm.sqlite").exists()
+
+
+def test_a_voice_without_an_endpoint_is_told(tiny_workspace):
+    with pytest.raises(UsageError, match="needs an endpoint"):
+        serve(Workspace(tiny_workspace), dataset="tiny", model="cooccurrence", voice="llm", port=0)
 
 
 @pytest.mark.slow
