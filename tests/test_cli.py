@@ -38,6 +38,7 @@ JOINED = {
     ("train", "backbone"): "sets",
     ("pretrain-fusion", "backbone"): "sets",
     ("evaluate", "llm_base_url"): "llm",
+    ("serve", "llm_base_url"): "endpoint",
     ("chat", "llm_base_url"): "opener",
     ("chat", "voice"): "opener",
     ("chat", "shown"): "opener",

@@ -68,7 +68,7 @@ def understand(host: Host, memory: Memory, text: str) -> Message:
         memory: of the dialogue so far.
         text: the message.
     """
-    links = host.link(text, memory.turns) if text else ()
+    links = host.series.with_all(text, host.link(text, memory.turns), memory.turns) if text else ()
     # Without a place: an opinion on a film named before, which is no new mention of it.
     turn = _with_refused(memory, Turn("seeker", text, tuple(link for link in links if link.start >= 0)))
     links = (*turn.links, *(link for link in links if link.start < 0))
