@@ -42,7 +42,18 @@ GENRES: dict[str, Genre] = {
     "comedy": Genre(
         ("comedies", "romantic comedy", "black comedy"),
         (r"comm?[ei]d(?:y|ies|ic|ys)", r"rom[ -]?coms?", r"spoofs?", r"parod(?:y|ies)"),
-        (r"funny", r"funniest", r"funnier", r"hill?arious", r"humou?r(?:ous)?", r"laughs?", r"goofy", r"slapstick"),
+        (
+            r"funny",
+            r"funniest",
+            r"funnier",
+            r"hill?arious",
+            r"humou?r(?:ous)?",
+            r"laugh(?:s|ing)?",
+            r"goofy",
+            r"slapstick",
+            r"giggles?",
+            r"silly",
+        ),
     ),
     "crime": Genre(
         ("gangster", "film-noir", "film noir", "noir"),
@@ -79,7 +90,22 @@ GENRES: dict[str, Genre] = {
     "horror": Genre(
         ("scary", "slasher"),
         (r"horrors?", r"slashers?", r"zombies?" + _FILM, r"scary" + _FILM, r"gore"),
-        (r"scary", r"scariest", r"scarier", r"creepy", r"spooky", r"terrifying", r"gory"),
+        (
+            r"scary",
+            r"scariest",
+            r"scarier",
+            r"creepy",
+            r"creepier",
+            r"spooky",
+            r"terrifying",
+            r"gory",
+            r"(?:(?<=to )|(?<=ll )|(?<=that )|(?<=will )|(?<=can ))(?:scare|frighten|spook)s? (?:me|us|the)\b",
+            r"creeps?\s+(?:me|us)\s+out",
+            r"(?:good|proper|real)\s+(?:scare|fright)s?",
+            r"frightening",
+            r"chilling",
+            r"be scared",
+        ),
     ),
     "music": Genre((), (r"music" + _FILM, r"concert films?")),
     "musical": Genre(("musicals",), (r"musicals?",)),
@@ -108,7 +134,13 @@ GENRES: dict[str, Genre] = {
     "thriller": Genre(
         ("thrillers", "suspense"),
         (r"thril+ers?", r"suspen[sc]e"),
-        (r"suspen[sc]e?ful", r"thrilling", r"edge of (?:my|your|the) seat"),
+        (
+            r"suspen[sc]e?ful",
+            r"thrilling",
+            r"(?:the )?edge of (?:my|your|our|the) seats?",
+            r"nail[ -]?bit(?:ing|ers?)",
+            r"gripping",
+        ),
     ),
     "war": Genre(
         (),

@@ -37,7 +37,8 @@ _NO_MATTER = re.compile(
 )
 _REST = r"([^.!?;,]{2,60})"
 _FORGET = re.compile(
-    rf"\b(?:forget|never\s*mind|drop|scrap|skip|ditch|ignore|lose)\s+(?:about\s+)?{_REST}|"
+    rf"\b(?:forget|never\s*mind|drop|scrap|scratch|strike|skip|ditch|ignore|lose|remove|lift|cancel|undo|take\s+(?:back|off|away)"
+    rf"|no\s+longer\s+(?:need|want)|(?:n['’]?t|not)\s+need)\s+(?:about\s+)?{_REST}|"
     rf"(?:n['’]?t|not)\s+(?:really\s+|necessarily\s+)?(?:have|need|has)\s+to\s+(?:be|have|star|feature|include)\s+{_REST}|"
     rf"\b(?:need\s*n['’]?t\s+be|not\s+necessarily|no\s+need\s+for(?:\s+it\s+to\s+be)?|need\s+not\s+be)\s+{_REST}",
     re.I,

@@ -44,6 +44,8 @@ _NO_PLACE = (
     r"(?!\w)(?!\s+(?:time|place|half|part|world|class|of\s+all|date|question|thing|(?:movie|film)\s+(?:of|in|i)))"
 )
 _PLACES = [(re.compile(rf"(?<![\w#])(?:{p['said']}){_NO_PLACE}", re.I), p["place"]) for p in _PATTERNS["places"]]
+_FEW = {"two": 2, "2": 2, "couple": 2, "three": 3, "3": 3}
+_FIRST_FEW = re.compile(rf"\bfirst\s+({'|'.join(_FEW)})\b", re.I)
 _LANGUAGES = {code: re.compile(p, re.I) for code, p in _PATTERNS["languages"].items()}
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 _AUXILIARY = re.compile(r"\W*(?:(?:and|but|so|oh)\W+)*(?:has|have|did|does|is|was|isn't|wasn't|hasn't)\s+", re.I)
@@ -109,6 +111,8 @@ def hear(turn: Turn) -> Heard:
     elif not acts - {"greet"} and _CUES["films"].search(text):
         acts.add("recommend")
     places = tuple(place for pattern, place in _PLACES if pattern.search(text))
+    if several := _FIRST_FEW.search(text):
+        places = tuple(range(_FEW[several[1].lower()]))
     every, one, same = (_CUES[cue].search(text) is not None for cue in ("all", "one", "same person"))
     bare = bool(places) and _CUES["bare"].search(text) is not None
     return Heard(frozenset(acts), asked, places, every, one, same, language, bare)

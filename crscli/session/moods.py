@@ -14,7 +14,10 @@ _SAID: dict[str, re.Pattern[str]] = {
         r"\b(?:violen(?:t|ce)|blood(?:y|shed)?|gor[ey]|brutal(?:ity)?|graphic|killings?|murders?|gun\s*fights?)\b", re.I
     ),
     "sadness": re.compile(
-        r"\b(?:sad(?:der)?|depressing|heartbreaking|tragic|tear[- ]?jerkers?|bleak|heavy|makes?\s+me\s+cry)\b", re.I
+        r"\b(?:sad(?:der)?|depressing|heartbreaking|tragic|bleak|heavy|"
+        r"tear[- ]?jerkers?|weep(?:y|ies?)|(?:makes?\s+(?:me|us)|want\s+to|good|proper|"
+        r"need\s+(?:a\s+|to\s+)?)\s*cry(?:\s+my\s+eyes\s+out)?)\b",
+        re.I,
     ),
     "light": re.compile(
         r"\b(?:light(?:er)?(?:[- ]?hearted)?(?!\s*year)|feel[- ]?good|uplifting|cheerful|heart-?warming|co[sz]y|"
@@ -25,6 +28,7 @@ _SAID: dict[str, re.Pattern[str]] = {
         r"\b(?:dark(?:er)?(?!\s+(?:knight|tower|horse|city))|gloomy|gloomier|grim|gritty|grittier|twisted)\b", re.I
     ),
 }
+_CRY = re.compile(r"tear.*|weep.*|(?:want|need|good|proper).*", re.I)
 _CLEAR = re.compile(r"feel[- ]?good|uplifting|heart-?warming|wholesome|light[- ]?hearted|gritty|cheer.*", re.I)
 _PLACED = re.compile(
     r"\b(?:something|anything|more|bit|little|too|really|very|so|movie|film|one|stuff|but|nothing|not|no|and|a|want|like"
@@ -53,7 +57,7 @@ def moods(turn: Turn, number: int) -> Iterator[Wish]:
             placed = _PLACED.search(text[max(0, found.start() - 40) : found.start()])
             # Violence and sadness are spoken of more often than wished for: they count where they are refused.
             sure = placed or _CLEAR.fullmatch(found.group())
-            if not wanted or (sure and mood in ("light", "dark")):
+            if not wanted or (sure and mood in ("light", "dark")) or _CRY.fullmatch(found.group()):
                 yield Wish("theme", mood, wanted, True, number, *found.span())
 
 

@@ -40,7 +40,7 @@ _FOLLOWED = re.compile(
     re.I,
 )
 _REFUSED = re.compile(
-    r"\b(?:no|not|without|avoid|hates?|enough|nothing\s+(?:with|about|on|set\s+in)|(?:sick|tired|bored)\s+of|fed\s+up\s+with|minus"
+    r"\b(?:no|not|without|avoid|hates?|enough|nothing\s+(?:with|about|on|set\s+in)|(?:sick|tired|bored|scared|afraid|terrified|frightened)\s+of|allergic\s+to|fed\s+up\s+with|minus"
     r"|anything\s+but|other\s+than|except(?:\s+for)?)\s+(?:(?:any|more|the|an?|of|about|those|these|stupid|silly|\w+ing)\s+)*$",
     re.I,
 )
@@ -68,7 +68,9 @@ _NONE = frozenset(
      "but", "or", "not", "no", "nothing", "really", "very", "much", "too", "long", "short", "everyone", "everybody",
      "everything", "age", "ages", "group", "part", "mood", "wish", "wishes", "remake", "sequel", "english", "work",
      "life", "world", "fine", "okay", "name", "words", "before", "after", "during", "while", "until", "since",
-     "because", "if", "when", "where"}
+     "because", "if", "when", "where", "cinema", "feeling", "feelings", "vibe", "vibes", "requirement", "rule",
+     "filter", "cast", "scene", "scenes", "couch", "sofa", "popcorn", "wine", "dinner", "pizza", "home", "house",
+     "screen", "job", "office", "meeting", "boss", "roommate", "flatmate", "guest", "guests", "visit", "sleep"}
 )  # fmt: skip
 """Words that no film is asked to be about."""
 _FILLERS = frozenset(

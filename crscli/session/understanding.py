@@ -7,8 +7,9 @@ from dataclasses import replace
 from crscli import genres
 from crscli.dialogue import Link, Turn
 from crscli.languages import FOREIGN, SAID, code_of
-from crscli.names import key
+from crscli.names import key, singular
 from crscli.session.changes import chosen, joined, replaced, taken_back
+from crscli.session.company import company
 from crscli.session.hearing import Heard, hear
 from crscli.session.host import Host
 from crscli.session.memory import Memory
@@ -25,23 +26,19 @@ _ASKS_ON = re.compile(r"^\W*(?:and|or|what\s+about|how\s+about)\s+[^?]{2,60}\?\s
 _NO_TITLE = frozenset({"it", "her", "them", "this", "that", "up", "us"})
 """Titles that a message says without meaning a film."""
 _REFUSED_TITLE = re.compile(r"\b(?:no|not|except|besides|without)\s+([^.!?;,]{3,60})", re.I)
-_ONE_WITH = re.compile(r"\bthe\s+(?:one|film|movie)\s+(?:with|by|starring|from|directed|featuring|has)\b", re.I)
+_ONE_WITH = re.compile(
+    r"\b(?:the|that)\s+(?:one|film|movie)\s+(?:with|by|starring|from|directed|featuring|has|about|where|in\s+which|set)\b(?P<rest>[^.!?;,]*)",
+    re.I,
+)
 _OLD_KIND = re.compile(
     r"\b(old|new)(?:er)?\s+(?=(?:musical|comed|western|thriller|horror|drama|action|cartoon|romance)\w*)", re.I
 )
+_TOO = re.compile(r"(?<!not )(?<!nothing )(?<!n't )(?<!be )\btoo\s+(old|new|recent|modern)\b(?!\s+(?:for|to)\b)", re.I)
 _POINTS = re.compile(
     r"(?<!make )\b(?:it|(?<!thing )(?<!movie )(?<!film )(?<!one )(?<!stuff )that|this|they)\b(?!\s+(?:one\s+)?but)",
     re.I,
 )
 _THE_ONE = re.compile(r"\bthe\s+$", re.I)
-_CHILD = re.compile(
-    r"\b(?:my|our)\s+(?:(?:little|young|younger|small|two|three|\d+)\s+)*(?:sons?|daughters?|nieces?|nephews?|grandsons?|"
-    r"granddaughters?|grandkids?|grandchild(?:ren)?|toddlers?|kids?|child(?:ren)?|little\s+(?:boy|girl|one)s?)\b(?!\s+(?:is|are|was|went)\s+(?:asleep|away|out|grown))|"
-    r"\b(?:she|he)(?:['’]?s|\s+is)\s+(?:only\s+|just\s+)?(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[2-9]|1[0-2])(?:\s+(?:years?|yrs?)\b|\s*(?:[.,!?]|and\b|$))|"
-    r"\b(?:girls?|boys?|kids?|children|twins|ones)\s+(?:are|is|aged|being)\s+(?:[2-9]|1[0-2])\b|\bages?\s+(?:[2-9]|1[0-2])\b|"
-    r"\b(?:[2-9]|1[0-2])[\s-]*(?:yr|y(?:ea)?rs?|yo)[\s-]*olds?\b",
-    re.I,
-)
 _WITHOUT = re.compile(r"\b(?:without|not|no|except|besides)\s+(?:\w+\s+)?(?:him|her|them|the\s+same)\b", re.I)
 _GENRE = "|".join(name for name in genres.GENRES if name not in ("music", "short"))
 _WORLD_WAR = re.compile(
@@ -55,6 +52,8 @@ _SORT = re.compile(
     r"slashers?|zombies?|gangsters?|mafia|heists?|noir|spoofs?|parod(?:y|ies)|anime|cartoons?|whodunn?its?|biopics?",
     re.I,
 )
+_REFUSES = re.compile(r"\b(?:skip|drop|ditch|lose)\b", re.I)
+"""What was not asked for before is refused with these, rather than given up."""
 _NO = re.compile(r"\b(?:no|not|without)\s+$", re.I)
 _VAGUE = frozenset({"old", "new", f"-{SHORT}", f"{LONG}-"})
 _WANTS = re.compile(r"\b(?:want|looking for|something|anything)\b", re.I)
@@ -84,7 +83,12 @@ def understand(host: Host, memory: Memory, text: str) -> Message:
         links = tuple(x for x in links if x.start >= 0 or x.opinion != "liked")
     held = memory.wishes.wanted() + memory.wishes.unwanted()
     back, places = taken_back(said.text, held, host.reader)
-    wishes = [w for w in _wishes(host, memory, said, heard) if not any(a <= w.start < b for a, b in places)]
+    wishes = [
+        w
+        for w in _wishes(host, memory, said, heard)
+        if not any(a <= w.start < b for a, b in places)
+        or (_REFUSES.search(said.text) and (w.kind, w.value) not in back)
+    ]
     back |= replaced(said.text, held, wishes) | chosen(memory.limits(), wishes)
     wishes = [*joined(said.text, len(memory.turns), held, wishes), *wishes]
     if "alike" in heard and not turn.items:
@@ -124,7 +128,7 @@ def _meant(memory: Memory, turn: Turn, heard: Heard) -> list[str]:
     if named := [i for i in dict.fromkeys(turn.items) if i in known] or _offered_in(memory, turn.text):
         return named
     last = memory.offered[-1] if memory.offered else []
-    if with_them := _ONE_WITH.search(turn.text) and _having(memory, last, turn):
+    if (one := _ONE_WITH.search(turn.text)) and (with_them := _having(memory, last, turn, one["rest"])):
         return with_them
     if heard.places and last:
         return [last[p] for p in heard.places if -len(last) <= p < len(last)]
@@ -163,12 +167,13 @@ def _wishes(host: Host, memory: Memory, turn: Turn, heard: Heard) -> list[Wish]:
     violent = {w.start for w in found if w.value == "violence" and not w.wanted}  # "less gory" refuses no genre
     found = [w for w in found if w.kind != "genre" or w.wanted or w.start not in violent]
     if not any(wish.kind == "audience" for wish in found):
-        found += [Wish("audience", "kids", True, True, num, *m.span()) for m in _CHILD.finditer(turn.text)][:1]
+        found += company(turn, num)
     if not turn.items and (not _POINTS.search(turn.text) or "alike" in heard):
         # A bare "funny" is a wish where it describes no film.
         found = [replace(w, asked=w.asked or not _THE_ONE.search(turn.text[: w.start][-8:])) for w in found]
-    found += themes(turn, num, host.shelf, [(w.start, w.end) for w in found if w.end])
-    found = _plainer(found)
+    if not (heard.acts & {"accept", "ask", "seen", "refuse", "why"} and _ONE_WITH.search(turn.text)):
+        found += themes(turn, num, host.shelf, [(w.start, w.end) for w in found if w.end])
+    found = [_told_plainly(w) for w in _plainer(found)]
     if heard.same_person and not any(wish.kind == "person" for wish in found):
         wanted = not _WITHOUT.search(turn.text)
         found += [Wish("person", name, wanted, True, num, 0, 0) for name in [_same(memory, turn)] if name]
@@ -195,14 +200,10 @@ def _bare_genres(turn: Turn, num: int, found: Sequence[Wish]) -> list[Wish]:
 
 
 def _periods(text: str, num: int, now: int) -> list[Wish]:
-    """Spans of years; "nothing older than 2000" is a wish for the later ones."""
+    """Spans of years that are said otherwise than as decades."""
     made = []
     for value, start, end in periods(text, now):
-        wanted = not is_negated(text, start, end)
-        first, _, last = value.partition("-")
-        if not wanted and not (first and last):
-            value, wanted = (f"-{int(first) - 1}" if first else f"{int(last) + 1}-"), True
-        made.append(Wish("years", value, wanted, True, num, start, end))
+        made.append(Wish("years", value, not is_negated(text, start, end), True, num, start, end))
     return made
 
 
@@ -211,6 +212,9 @@ def _of_years(text: str, num: int) -> list[Wish]:
     made = []
     for found in _OLD_KIND.finditer(text):
         made.append(Wish("years", found[1].lower(), not is_negated(text, *found.span()), True, num, *found.span()))
+    for found in _TOO.finditer(text):
+        value = "new" if found[1].lower() == "old" else "old"
+        made.append(Wish("years", value, True, True, num, *found.span()))
     if len(re.findall(r"\w+", text)) <= 3:
         for m in SAID.finditer(text):
             made.append(Wish("language", code_of(m.group()), not is_negated(text, *m.span()), True, num, *m.span()))
@@ -236,6 +240,16 @@ def _english(wish: Wish) -> Wish:
     return replace(wish, value="en", wanted=True) if refuses else wish
 
 
+def _told_plainly(wish: Wish) -> Wish:
+    """A wish for the later years where "nothing before 2000" refuses the earlier ones."""
+    if wish.kind != "years" or wish.wanted or wish.than or "-" not in wish.value:
+        return wish
+    first, _, last = wish.value.partition("-")
+    if first and last:
+        return wish
+    return replace(wish, value=f"-{int(first) - 1}" if first else f"{int(last) + 1}-", wanted=True)
+
+
 def _plainer(found: Sequence[Wish]) -> list[Wish]:
     """Without the vague ones of a kind where years or minutes are told too, and without a year inside a span."""
     spans = [w for w in found if w.kind == "years" and w.value not in _VAGUE and not w.than]
@@ -245,11 +259,21 @@ def _plainer(found: Sequence[Wish]) -> list[Wish]:
     return [w for n, w in enumerate(kept) if w.kind != "years" or w not in kept[:n]]
 
 
-def _having(memory: Memory, offered: Sequence[str], turn: Turn) -> list[str]:
-    """Those of the offered items that have a person whom a turn names: "the one with Tom Hanks"."""
+def _having(memory: Memory, offered: Sequence[str], turn: Turn, rest: str) -> list[str]:
+    """Those of the offered items that have a person whom a turn names, or that which speaks most of what it says.
+
+    The one with the robot is told by its plot.
+    """
     named = {link.id for link in turn.links if link.kind == "person"}
     items = [memory.catalogue.item(i) for i in offered]
-    return [item.item_id for item in items if named & {*item.cast, *item.directors, *item.writers}]
+    if found := [item.item_id for item in items if named & {*item.cast, *item.directors, *item.writers}]:
+        return found
+    words = {singular(word) for word in key(rest).split() if len(word) > 3}
+    told = {
+        i.item_id: {singular(w) for w in key(f"{i.plot} {' '.join((*i.keywords, *i.genres))}").split()} for i in items
+    }
+    most = max((len(words & own) for own in told.values()), default=0)
+    return [i for i, own in told.items() if len(words & own) == most > 0][:1]
 
 
 def _same(memory: Memory, turn: Turn) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 from crscli import genres, names
 from crscli.dialogue import Turn
 from crscli.languages import FOREIGN, name_of
-from crscli.wishes.measures import lengths, said_languages
+from crscli.wishes.measures import LONG, SHORT, lengths, said_languages
 
 WishKind = Literal["genre", "years", "person", "studio", "audience", "theme", "length", "language"]
 
@@ -89,11 +89,15 @@ _FEW = r"(?:(?!i\b|you\b|we\b|it\b|but\b|just\b|only\b|sure\b|seen\b|sounds?\b|p
 _NEGATED = re.compile(
     r"(?:"
     rf"\b(?:no|nothing|without|except(?:\s+for)?|avoid|never|neither|nor|anything\s+but|other\s+than|besides|less|"
-    rf"instead\s+of|(?:tired|sick|bored)\s+of|done\s+with|fed\s+up\s+with|enough(?:\s+of)?|over\s+the)\s+(?:any\s+)?{_FEW}{{0,3}}"
+    rf"instead\s+of|(?:tired|sick|bored)\s+of|done\s+with|fed\s+up\s+with|enough(?:\s+of)?|over\s+the|avoiding|minus|skip|skipping|"
+    rf"spare\s+(?:me|us)|leave\s+(?:out|off|aside)|leaving\s+out|(?:stay|keep|steer)(?:ing)?\s+(?:away|clear)\s+(?:from|of)|ditch|"
+    rf"drop|lose|nix|hold|allergic\s+to|put\s+off\s+by|loathes?|despises?|detests?|rather\s+not|anti)\s+(?:any\s+)?{_FEW}{{0,3}}"
     rf"|\b(?:not?|isn'?t|aren'?t)\s+{_FEW}{{0,4}}"
-    rf"|\b(?:hates?|hated|dislikes?|disliked|can'?t\s+stand|cannot\s+stand|afraid\s+of|scared\s+of|don'?t\s+do)\s+{_FEW}{{0,3}}"
-    rf"|\b(?:do|does|did|am|was|would)(?:n['’]?t|\s+not)\s+(?:\w+\s+)?(?:like|love|want|enjoy|care|need|watch|"
-    rf"into|prefer|handle)\s+(?:for\s+)?{_FEW}{{0,4}}"
+    rf"|\b(?:hates?|hated|dislikes?|disliked|(?:can|could)(?:['’]?t|not|n['’]t)\s+(?:stand|stomach|bear|handle|take|deal\s+with|do|face|"
+    rf"cope\s+with|sit\s+through)|afraid\s+of|scared\s+of|don['’]?t\s+do)\s+{_FEW}{{0,3}}"
+    rf"|\b(?:do|does|did|am|was|would)(?:n['’]?t|\s+not)\s+(?:\w+\s+)?(?:like|love|want|enjoy|care|need|watch|fancy|feel\s+like|do|"
+    rf"into|prefer|handle|(?:have|got)\s+(?:the\s+)?(?:time|patience|energy|stomach|nerves?)\s+for)\s+(?:for\s+)?{_FEW}{{0,4}}"
+    r"|\btoo\s+"
     r"|\bseen\s+(?:everything|all|every)\b[^.!?;]{0,25}"
     r"|\b(?:kill|hates?|murder|divorce|mad|angry|upset|annoyed)\b[^.!?;]{0,30}\bif\b[^.!?;]*"
     r")$",
@@ -124,6 +128,7 @@ _DECADE = re.compile(r"(?<![\w$'’])(?:(?P<century>19|20)|['’])?(?P<ten>\d)0[
 _DECADE_WORD = re.compile(rf"\b(?P<word>{'|'.join(_WORDS_OF_DECADES)})ies\b", re.I)
 _AGE = re.compile(r"\b(?:my|his|her|their|your|our|in)\s+(?:early|late|mid)?[\s-]*$", re.I)
 _OWN_AGE = re.compile(r"\b(?:my|his|her|their|your|our)\s+(?:early|late|mid)?[\s-]*$", re.I)
+_BORN = re.compile(r"\b(?:born|married|graduated|retired|met|bought|moved)\s+(?:\w+\s+)?$", re.I)
 _YEAR = re.compile(
     r"\b(?P<how>from|in|of|since|after|before|around|year|until|past)\s+(?:the\s+)?(?:year\s+)?"
     r"(?P<year>19[2-9]\d|20[0-4]\d)(?![\w'’])",
@@ -132,12 +137,15 @@ _YEAR = re.compile(
 _NEW = re.compile(
     rf"\b(?:newer|newest|latest|recent|recently\s+(?:released|made|came\s+out)|new(?=\s+(?:\w+\s+)?{_FILMS}\b)|"
     r"(?:something|anything|any)\s+new|just\s+c[ao]me\s+out|(?:now|currently|still)\s+in\s+(?:the\s+)?theat(?:er|re)s?|"
-    r"in\s+(?:the\s+)?theat(?:er|re)s?|this\s+year|this\s+summer|up\s*-?coming|coming\s+out|more\s+modern|modern)\b",
+    r"in\s+(?:the\s+)?theat(?:er|re)s?|newish|brand[ -]new|"
+    r"later\s+than\s+(?:that|those|this)|this\s+year|this\s+summer|up\s*-?coming|coming\s+out|more\s+modern|modern)\b",
     re.I,
 )
 _OLD = re.compile(
     rf"\b(?:older(?!\s+(?:brother|sister|son|daughter|kids?|child\w*))|old(?=\s+(?:\w+\s+)?{_FILMS}\b)|"
-    r"old[ -]?school|oldies?|old[ -]?time|(?:something|anything)\s+old|vintage|retro|classics?|black\s+and\s+white)\b",
+    r"old[ -]?school|oldies?|old[ -]?time|(?:something|anything)\s+old(?![ -]?(?:school|time|fashion))|"
+    r"earlier(?:\s+than\s+(?:that|those|this)|(?=\s*(?:$|[.,!?])))|"
+    r"old[ -]fashioned|vintage|retro|classics?|black\s+and\s+white)\b",
     re.I,
 )
 _ONE_FILM = re.compile(r"\b(?:the|that|this|its|his|her)\s+(?:most\s+|more\s+|very\s+)?$", re.I)
@@ -221,7 +229,10 @@ class WishReader:
         found += _genres(text, compared)
         found += _years(text, compared)
         found += self._named(text, turn)
-        found += [Wish("length", value, True, True, 0, start, end) for value, start, end in lengths(text)]
+        for value, start, end in lengths(text):
+            if value == f"{LONG}-" and is_negated(text, start, end):
+                value = f"-{SHORT}"  # "no long ones"
+            found.append(Wish("length", value, True, True, 0, start, end))
         for code, start, end in said_languages(text):
             found.append(Wish("language", code, not is_negated(text, start, end), True, 0, start, end))
         for studio, pattern in STUDIOS.items():
@@ -326,6 +337,8 @@ def _years(text: str, compared: Mapping[int, str]) -> Iterator[Wish]:
             ten = _WORDS_OF_DECADES.index(found["word"].lower()) + 2
             yield _of_years(text, f"19{ten}0-19{ten}9", found)
     for found in _YEAR.finditer(text):
+        if _BORN.search(_before(text, found.start())):
+            continue
         how, year = found["how"].lower(), int(found["year"])
         ranges = {"since": f"{year}-", "after": f"{year + 1}-", "past": f"{year + 1}-"}
         ranges |= {"before": f"-{year - 1}", "until": f"-{year}", "around": f"{year - 2}-{year + 2}"}

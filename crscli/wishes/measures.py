@@ -18,24 +18,35 @@ _TIME = (
 )
 _FILMS = r"(?:movies?|films?|flicks?|ones?|stuff|watch|features?|things?)"
 _AT_MOST = re.compile(
-    rf"(?:(?:(?:n['’]t|\b(?:no|not|cannot|cant|wont))\s+(?:be\s+|run\s+|go\s+|last\s+)?(?:(?:any\s+)?(?:longer|more)\s+than|over)"
-    rf"|\b(?:under|less\s+than|shorter\s+than|at\s+most|max(?:imum)?"
+    rf"(?:(?:(?:n['’]t|\b(?:no|not|nothing|none|never|cannot|cant|wont|avoid))\s+(?:\w+\s+){{0,2}}?"
+    rf"(?:(?:any\s+)?(?:longer|more)\s+than|over|past|beyond|above|exceeding)"
+    rf"|\b(?:under|less\s+than|cap(?:ped)?\s+(?:it\s+)?at|shorter\s+than|at\s+most|max(?:imum)?"
     rf"(?:\s+of)?|within|below|up\s+to|(?:only|just)\s+(?:have|got)(?:\s+(?:about|around))?|(?:have|got)\s+(?:only|just)"
     rf"(?:\s+(?:about|around))?|fits?\s+in(?:to)?))\s+|<=?\s*){_TIME}",
     re.I,
 )
 _AT_LEAST = re.compile(rf"(?:\b(?:over|more\s+than|longer\s+than|at\s+least)\s+|>=?\s*){_TIME}", re.I)
+_NONE_OF = re.compile(
+    rf"\b(?:no|not|nothing|none|never|avoid|without)\s+(?:[\w'’]+\s+){{0,4}}?{_TIME}[\s-]+(?:long\s+)?(?:\w+\s+)?"
+    r"(?:movies?|films?|flicks?|ones?|things?|epics?|monsters?|marathons?|slogs?|beasts?)\b",
+    re.I,
+)
+"""What is as long as that is not wanted."""
 _AROUND = re.compile(rf"\b(?:around|about|roughly|approximately)\s+{_TIME}(?:\s+long)?", re.I)
-_OR_LESS = re.compile(rf"(?<![\w.]){_TIME}\s+(?:or\s+(?:less|shorter|under)|max(?:imum)?|tops|at\s+most)\b", re.I)
+_OR_LESS = re.compile(
+    rf"(?<![\w.]){_TIME}\s+(?:or\s+(?:less|shorter|under)|max(?:imum)?|tops|at\s+most|(?:is|are|would\s+be|feels)\s+(?:\w+\s+)?(?:too\s+(?:much|long)|my\s+limit|the\s+(?:limit|max\w*|most)|pushing\s+it))\b",
+    re.I,
+)
 _SHORT = re.compile(
     rf"\b(?:(?:something|somethin|smth|sth|anything|pretty|fairly|quite|rather|nice\s+and)\s+(?:\w+\s+)?short(?!\s+(?:story|stories|circuit))|"
     rf"short(?:er|ish)?(?=\s+(?:\w+\s+)?{_FILMS}\b)|(?:not|isn'?t|nothing|n['’]?t\s+be)\s+(?:too\s+|very\s+|so\s+|that\s+)?long\b"
-    r"|quick\s+(?:watch|one|movie|film)|on\s+the\s+shorter\s+side|shorter\b(?!\s+than))",
+    r"|quick\s+(?:watch|one|movie|film)|on\s+the\s+shorter\s+side|short\s+and\s+sweet|"
+    r"(?<!been )too\s+long(?!\s+(?:ago|since))|shorter\b(?!\s+than))",
     re.I,
 )
 _LONG = re.compile(
     rf"\b(?:(?:something|anything|pretty|quite|rather)\s+long(?!\s+(?:ago|time))|(?:really\s+)?long(?:er)?(?=\s+{_FILMS}\b)|"
-    r"long\s+(?:and\s+)?epic|epic\s+length|longer\b(?!\s+than))",
+    r"long\s+(?:and\s+)?epic|epic\s+length|too\s+short|longer\b(?!\s+than))",
     re.I,
 )
 _HAS_LENGTH = re.compile(
@@ -55,7 +66,8 @@ _FOREIGN = re.compile(
     re.I,
 )
 _NO_SUBTITLES = re.compile(
-    r"\b(?:no|without|hates?|dislikes?|avoid|can['’]?t\s+(?:read|stand|follow)|(?:don['’]?t|do\s+not)\s+(?:\w+\s+)?(?:like|want|read(?:ing)?))\s+(?:\w+\s+){0,2}subtitles?\b",
+    r"\b(?:no|without|hates?|dislikes?|avoid|can['’]?t\s+(?:read|stand|follow|do|be\s+bothered\s+with)|(?:don['’]?t|do\s+not)\s+(?:\w+\s+)?"
+    r"(?:like|want|do|fancy|feel\s+like|enjoy|read(?:ing)?))\s+(?:\w+\s+){0,2}(?:subtitles?|subs)\b|\b(?:no|without)\s+reading\b",
     re.I,
 )
 
@@ -65,7 +77,13 @@ def lengths(text: str) -> Iterator[tuple[str, int, int]]:
     if not _HAS_LENGTH.search(text):
         return
     taken: list[tuple[int, int]] = []
-    for form, pattern in (("most", _AT_MOST), ("most", _OR_LESS), ("least", _AT_LEAST), ("about", _AROUND)):
+    for form, pattern in (
+        ("most", _AT_MOST),
+        ("most", _OR_LESS),
+        ("most", _NONE_OF),
+        ("least", _AT_LEAST),
+        ("about", _AROUND),
+    ):
         for found in pattern.finditer(text):
             if any(a < found.end() and found.start() < b for a, b in taken):
                 continue

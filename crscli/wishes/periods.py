@@ -30,6 +30,11 @@ _RECENT = re.compile(
     rf"\b(?:last|past|recent)\s+(?:(?P<number>\d\d?|{'|'.join(_NUMBERS)})\s+(?:of\s+)?(?P<unit>years?|decades?)|(?P<decade>decade)|(?P<years>years))\b",
     re.I,
 )
+_AT_MOST_OLD = re.compile(
+    rf"\b(?:(?:not?|nothing|n['’]t\s+be)\s+(?:\w+\s+)?older\s+than|(?:less|younger|newer)\s+than|under|max(?:imum)?)\s+"
+    rf"(?P<number>\d\d?|{'|'.join(_NUMBERS)})\s+(?:of\s+)?years(?:\s+(?P<old>old))?",
+    re.I,
+)
 _CENTURY = re.compile(
     r"\b(?:(?P<new>(?:this|the\s+current|(?:the\s+)?21st)\s+century|(?:the\s+)?new\s+millenn?ium)|(?:(?:last|(?:the\s+)?20th|previous)\s+century))\b",
     re.I,
@@ -55,5 +60,9 @@ def periods(text: str, now: int) -> Iterator[tuple[str, int, int]]:
         count = _NUMBERS.get(number) or (int(number) if number else 10 if found["decade"] else 5)
         count *= 10 if (found["unit"] or "").lower().startswith("decade") else 1
         yield f"{now - count}-", *found.span()
+    for found in _AT_MOST_OLD.finditer(text):
+        if "older" in found.group().lower() or found["old"]:
+            number = found["number"].lower()
+            yield f"{now - (_NUMBERS.get(number) or int(number))}-", *found.span()
     for found in _CENTURY.finditer(text):
         yield ("2000-" if found["new"] else "-1999"), *found.span()
