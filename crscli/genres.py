@@ -52,7 +52,6 @@ GENRES: dict[str, Genre] = {
             r"goofy",
             r"slapstick",
             r"giggles?",
-            r"silly",
         ),
     ),
     "crime": Genre(
