@@ -47,7 +47,14 @@ _PLACES = [(re.compile(rf"(?<![\w#])(?:{p['said']}){_NO_PLACE}", re.I), p["place
 _FEW = {"two": 2, "2": 2, "couple": 2, "three": 3, "3": 3}
 _FIRST_FEW = re.compile(rf"\bfirst\s+({'|'.join(_FEW)})\b", re.I)
 _LANGUAGES = {code: re.compile(p, re.I) for code, p in _PATTERNS["languages"].items()}
+_TELLS = re.compile(r"\W*(?:(?:yes|no|oh|well|ok(?:ay)?|but|and)\W+)*(?:i|we)\b", re.I)
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
+_NO_BUT = re.compile(
+    r"^\W*(?:no+|nope|nah|not\s+yet)\W+(?:(?:but|and|so)\s+)?(?:i|we)(?:'ll|\s+will|'m\s+going|\s+am\s+going|'d|\s+would|\s+want|\s+plan|"
+    r"\s+have\s*n[o']t|'ve\s+(?:not|never)|\s+never|\s+did\s*n[o']t|\s+should)\b(?!\s+(?:like|want|rather))",
+    re.I,
+)
+"""The answer to whether it was seen: no word against it."""
 _AUXILIARY = re.compile(r"\W*(?:(?:and|but|so|oh)\W+)*(?:has|have|did|does|is|was|isn't|wasn't|hasn't)\s+", re.I)
 _END_OF_TITLE = re.compile(r"(?<=@)[.!?](?=\s+[a-z])")
 """A stop that belongs to a title: "Monsters, Inc. is fun"."""
@@ -100,6 +107,8 @@ def hear(turn: Turn) -> Heard:
     if asked is not None and not acts & {"help", "start over"}:
         acts.add("ask")
         acts -= {"more", "recommend", "why", "surprise", "accept"}
+    if _NO_BUT.match(text):
+        acts.discard("refuse")
     if "why" in acts:
         acts -= {"ask", "more", "recommend"}
         asked = None
@@ -120,7 +129,7 @@ def hear(turn: Turn) -> Heard:
 
 def _tells_seen(sentence: str) -> bool:
     """Whether a sentence says that something was seen, rather than that it was not, or asking whether."""
-    asks = sentence.rstrip().endswith("?")
+    asks = sentence.rstrip().endswith("?") and not _TELLS.match(sentence)
     return not asks and bool(_ACTS["seen"].search(sentence)) and not _CUES["not seen"].search(sentence)
 
 

@@ -21,6 +21,10 @@ _TURNS_READ = 48
 """Newest turns that a model is told."""
 
 
+_SHORT = 5
+"""Words of a message that can only be about what was said before: "loved them"."""
+
+
 @dataclass
 class Memory:
     """Of one dialogue.
@@ -58,10 +62,10 @@ class Memory:
         heard = message.heard
         if "start over" in heard:
             self.start_over()
-        # "Nothing too scary" is a wish, not a word on what was offered before.
-        on_offers = not message.wishes or message.does("refuse", "seen", "accept")
+        answered = self._answered(message)
         for link in message.links:
-            if link.kind == "item" and link.opinion and link.id in self.catalogue and (link.start >= 0 or on_offers):
+            is_heard = link.start >= 0 or (link.id in answered and (link.opinion != "seen" or "seen" in heard))
+            if link.kind == "item" and link.opinion and link.id in self.catalogue and is_heard:
                 self.opinions[link.id] = link.opinion
             if link.kind == "item" and link.start >= 0 and _NO.search(message.turn.text[: link.start]):
                 self.opinions.setdefault(link.id, "refused")
@@ -81,6 +85,20 @@ class Memory:
         self.dropped -= {Limit((wish,)).key() for wish in message.wishes}
         self.turns.append(message.turn)
         self.question = None
+
+    def _answered(self, message: Message) -> set[str]:
+        """The films of the last offer that an opinion without a film in it is about.
+
+        "Nothing too scary" is a wish, and "I have not seen Heat" is about Heat: neither is a word on what was offered.
+        """
+        heard, offered = message.heard, set(self.offered[-1] if self.offered else ())
+        if message.turn.items or (message.wishes and not message.does("refuse", "seen", "accept")):
+            return set()
+        if message.meant:
+            return set(message.meant)
+        if heard.it and not heard.every:
+            return {self.focus}
+        return offered if heard.every or len(message.turn.text.split()) <= _SHORT else set()
 
     def offer(self, items: Sequence[Item], reasons: Sequence[tuple[Reason, ...]]) -> None:
         """Take down what is offered, and why."""

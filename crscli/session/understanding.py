@@ -177,7 +177,7 @@ def _wishes(host: Host, memory: Memory, turn: Turn, heard: Heard) -> list[Wish]:
     if heard.same_person and not any(wish.kind == "person" for wish in found):
         wanted = not _WITHOUT.search(turn.text)
         found += [Wish("person", name, wanted, True, num, 0, 0) for name in [_same(memory, turn)] if name]
-    if question is not None:
+    if question is not None and not turn.items and not heard.acts & {"seen", "ask", "why"}:
         answers = stated_by(turn.text, question, num)
         if any(wish.kind == "years" for wish in answers):  # "older" is older than what was asked about
             found = [w for w in found if w.value not in ("old", "new", "older", "newer")]

@@ -85,12 +85,17 @@ _DESCRIBES = re.compile(
     r"favou?rite|hilariously|super|really)\s+)*$",
     re.I,
 )
+_RELATIVE = re.compile(
+    rf"\b(?:{_FILMS}|something|anything|nothing|one)\s+(?:that|which)(?:['’]?s|['’]?re)?\s+(?:(?:is|are|will\s+be)\s+)?(?:[\w'’-]+\s+){{0,3}}$",
+    re.I,
+)
+"""What a film is to be like: "movies that are comedies"."""
 _FEW = r"(?:(?!i\b|you\b|we\b|it\b|but\b|just\b|only\b|sure\b|seen\b|sounds?\b|problem\b)[\w'’-]+\s+)"
 _NEGATED = re.compile(
     r"(?:"
     rf"\b(?:no|nothing|without|except(?:\s+for)?|avoid|never|neither|nor|anything\s+but|other\s+than|besides|less|"
     rf"instead\s+of|(?:tired|sick|bored)\s+of|done\s+with|fed\s+up\s+with|enough(?:\s+of)?|over\s+the|avoiding|minus|skip|skipping|"
-    rf"spare\s+(?:me|us)|leave\s+(?:out|off|aside)|leaving\s+out|(?:stay|keep|steer)(?:ing)?\s+(?:away|clear)\s+(?:from|of)|ditch|"
+    rf"spare\s+(?:me|us)|leave\s+(?:out|off|aside)|leaving\s+out|(?:away|clear)\s+(?:from|of)|ditch|"
     rf"drop|lose|nix|hold|allergic\s+to|put\s+off\s+by|loathes?|despises?|detests?|rather\s+not|anti)\s+(?:any\s+)?{_FEW}{{0,3}}"
     rf"|\b(?:not?|isn'?t|aren'?t)\s+{_FEW}{{0,4}}"
     rf"|\b(?:hates?|hated|dislikes?|disliked|(?:can|could)(?:['’]?t|not|n['’]t)\s+(?:stand|stomach|bear|handle|take|deal\s+with|do|face|"
@@ -405,6 +410,8 @@ def _stated(text: str, start: int, end: int, *, noun: bool) -> tuple[bool, bool]
     before, after = _clause(text, start, end)
     if is_negated(text, start, end):
         return False, not _DESCRIBES_NOT.search(before)
-    if _DESCRIBES.search(before):
+    if _DESCRIBES.search(before) and not _RELATIVE.search(before):
         return True, False
-    return True, noun or bool(_ASKS.search(before) or re.match(rf"\s+{_FILMS}\b", after, re.I))
+    return True, noun or bool(
+        _ASKS.search(before) or _RELATIVE.search(before) or re.match(rf"\s+{_FILMS}\b", after, re.I)
+    )
