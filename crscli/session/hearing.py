@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from crscli import genres
 from crscli.dialogue import Link, Turn
-from crscli.wishes import masked
+from crscli.wishes import is_negated, masked
 
 Act = Literal[
     "greet", "thank", "bye", "help", "ask", "why", "more", "accept", "refuse", "seen", "alike", "start over",
@@ -103,6 +103,8 @@ def hear(turn: Turn) -> Heard:
     if "seen" in acts and not any(_tells_seen(sentence) for sentence in _SENTENCE.findall(text)):
         acts.discard("seen")
     if "alike" in acts and _CUES["likes it"].search(text) and not _CUES["kind of film"].search(text):
+        acts.discard("alike")
+    if "alike" in acts and (found := _ACTS["alike"].search(text)) and is_negated(text, *found.span()):
         acts.discard("alike")
     if asked is not None and not acts & {"help", "start over"}:
         acts.add("ask")

@@ -94,7 +94,7 @@ class Memory:
         heard, offered = message.heard, set(self.offered[-1] if self.offered else ())
         if message.turn.items or (message.wishes and not message.does("refuse", "seen", "accept")):
             return set()
-        if message.meant:
+        if message.meant or "seen" in heard:
             return set(message.meant)
         if heard.it and not heard.every:
             return {self.focus}

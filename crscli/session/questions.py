@@ -72,7 +72,7 @@ def stated_by(text: str, question: Question, turn: int) -> list[Wish]:
     if said is not None:
         first = int(question.options[0]) if question.options else 0
         values = [(_KINDS[question.topic], said.format(first=first, before=first - 1))]
-    elif question.topic == "genre":
+    elif question.topic == "genre" and len(text.split()) <= _CHOOSES:
         places = [num for num, pattern in enumerate(_PLACES) if pattern.search(text)]
         values = [("genre", question.options[num]) for num in places if num < len(question.options)]
     return [Wish(kind, value, True, True, turn, 0, 0) for kind, value in values]
@@ -89,6 +89,8 @@ _SHORT_ANSWERS: tuple[tuple[Topic, re.Pattern[str], str], ...] = (
     ("years", re.compile(r"\b(?:older?|before|earlier|classics?)\b", re.I), "-{before}"),
     ("length", re.compile(r"\b(?:short\w*|under|less|quick|not\s+long)\b", re.I), "-{first}"),
 )
+_CHOOSES = 6
+"""Words of an answer that chooses by place; longer ones speak of other things: "both films are on my list now"."""
 _PLACES = (re.compile(r"\b(?:first|former|both)\b", re.I), re.compile(r"\b(?:second|latter|last|both)\b", re.I))
 
 

@@ -25,6 +25,8 @@ from crscli.wishes.periods import periods
 _ASKS_ON = re.compile(r"^\W*(?:and|or|what\s+about|how\s+about)\s+[^?]{2,60}\?\s*$", re.I)
 _NO_TITLE = frozenset({"it", "her", "them", "this", "that", "up", "us"})
 """Titles that a message says without meaning a film."""
+_BEFORE = 80
+_LIKENESS = re.compile(r"\b(?:(?:films?|movies?|anything|nothing|things?|stuff|ones?)\s+like|similar\s+to)\s+$", re.I)
 _REFUSED_TITLE = re.compile(r"\b(?:no|not|except|besides|without)\s+([^.!?;,]{3,60})", re.I)
 _ONE_WITH = re.compile(
     r"\b(?:the|that)\s+(?:one|film|movie)\s+(?:with|by|starring|from|directed|featuring|has|about|where|in\s+which|set)\b(?P<rest>[^.!?;,]*)",
@@ -38,6 +40,18 @@ _POINTS = re.compile(
     r"(?<!make )\b(?:it|(?<!thing )(?<!movie )(?<!film )(?<!one )(?<!stuff )that|this|they)\b(?!\s+(?:one\s+)?but)",
     re.I,
 )
+_SEEN_ELSE = re.compile(
+    r"\b(?:seen|watched|saw)\s+(?!(?:already|before|too|either|most|some|one|ones|and|but|twice|once|recently|lots?|plenty|a|the|your|"
+    r"any|every\w*|of|as|last|in|at|on|with|many|loads|tons|i|we|when|lately|yesterday|years?|ages?|ten|several|a)\b)[a-z]\w+",
+    re.I,
+)
+_TELLS_OF_ONE = re.compile(
+    r"^\W*(?:(?:yes|yeah|oh|well|i\s+think|but|and|so|no)\W+)*(?:it|this|that|he|she)(?:['’]?s|\s+is|\s+was|\s+has)\s+"
+    r"(?:an?|the|one|such|about|my\s+favou?rite)\s+(?!bit\b|little\b|no\b)",
+    re.I,
+)
+"""A sentence that describes a film asks for nothing."""
+_SENTENCE = re.compile(r"[^.!?;\n]+")
 _THE_ONE = re.compile(r"\bthe\s+$", re.I)
 _WITHOUT = re.compile(r"\b(?:without|not|no|except|besides)\s+(?:\w+\s+)?(?:him|her|them|the\s+same)\b", re.I)
 _GENRE = "|".join(name for name in genres.GENRES if name not in ("music", "short"))
@@ -55,6 +69,7 @@ _SORT = re.compile(
 _REFUSES = re.compile(r"\b(?:skip|drop|ditch|lose)\b", re.I)
 """What was not asked for before is refused with these, rather than given up."""
 _NO = re.compile(r"\b(?:no|not|without)\s+$", re.I)
+_DESCRIBED = frozenset({"genre", "theme", "language"})
 _VAGUE = frozenset({"old", "new", f"-{SHORT}", f"{LONG}-"})
 _WANTS = re.compile(r"\b(?:want|looking for|something|anything)\b", re.I)
 
@@ -79,6 +94,7 @@ def understand(host: Host, memory: Memory, text: str) -> Message:
     meant = _meant(memory, said, heard) if "ask" in heard else meant
     if heard.bare and meant and not (memory.question and memory.question.topic == "genre"):
         heard = replace(heard, acts=heard.acts | {"ask"}, asked="plot")  # "the second one" alone: what of it?
+    links = tuple(_not_alike(x, text) for x in links)
     if heard.acts & {"refuse", "ask"}:  # "ok, not that then" is no praise, nor is a question
         links = tuple(x for x in links if x.start >= 0 or x.opinion != "liked")
     held = memory.wishes.wanted() + memory.wishes.unwanted()
@@ -95,6 +111,15 @@ def understand(host: Host, memory: Memory, text: str) -> Message:
         turn = replace(turn, links=(*turn.links, *(Link("item", i) for i in meant)))
     wishes = [replace(w, start=spelt.placed(w.start), end=spelt.placed(w.end)) for w in wishes]
     return Message(turn, links, heard, meant, wishes, memory.question, frozenset(back))
+
+
+def _not_alike(link: Link, text: str) -> Link:
+    """A film is not liked that is named by "nothing like it"."""
+    before = text[max(0, link.start - _BEFORE) : max(0, link.start)]
+    if link.kind != "item" or link.opinion != "liked" or not (found := _LIKENESS.search(before)):
+        return link
+    start = link.start - len(before) + found.start()
+    return replace(link, opinion="disliked") if is_negated(text, start, link.end) else link
 
 
 def _asking_on(memory: Memory, turn: Turn, heard: Heard) -> Heard:
@@ -130,6 +155,8 @@ def _meant(memory: Memory, turn: Turn, heard: Heard) -> list[str]:
     last = memory.offered[-1] if memory.offered else []
     if (one := _ONE_WITH.search(turn.text)) and (with_them := _having(memory, last, turn, one["rest"])):
         return with_them
+    if "seen" in heard and not (heard.it or heard.every or heard.places) and _SEEN_ELSE.search(masked(turn)):
+        return []  # a film that the catalogue does not have
     if heard.places and last:
         return [last[p] for p in heard.places if -len(last) <= p < len(last)]
     if heard.every and last and not heard.it:
@@ -173,6 +200,8 @@ def _wishes(host: Host, memory: Memory, turn: Turn, heard: Heard) -> list[Wish]:
         found = [replace(w, asked=w.asked or not _THE_ONE.search(turn.text[: w.start][-8:])) for w in found]
     if not (heard.acts & {"accept", "ask", "seen", "refuse", "why"} and _ONE_WITH.search(turn.text)):
         found += themes(turn, num, host.shelf, [(w.start, w.end) for w in found if w.end])
+    told = [m.span() for m in _SENTENCE.finditer(turn.text) if _TELLS_OF_ONE.match(m.group())]
+    found = [w for w in found if w.kind not in _DESCRIBED or not any(a <= w.start < b for a, b in told)]
     found = [_told_plainly(w) for w in _plainer(found)]
     if heard.same_person and not any(wish.kind == "person" for wish in found):
         wanted = not _WITHOUT.search(turn.text)
