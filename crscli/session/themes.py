@@ -71,15 +71,15 @@ _NONE = frozenset(
      "because", "if", "when", "where", "cinema", "feeling", "feelings", "vibe", "vibes", "requirement", "rule",
      "filter", "cast", "scene", "scenes", "couch", "sofa", "popcorn", "wine", "dinner", "pizza", "home", "house",
      "screen", "job", "office", "meeting", "boss", "roommate", "flatmate", "guest", "guests", "visit", "sleep",
-     "i", "bad", "better", "worse", "worst", "boring", "interesting", "awesome", "care", "dozen", "pronto",
-     "surprise", "love", "well", "list", "fan", "fans", "hope", "theater", "theatre", "still", "true", "couple",
-     "talking", "morning", "chat", "mine", "star", "stars", "fiction", "science", "dark", "black", "play",
-     "chance", "bet", "rent", "past", "hit", "hate", "dude", "plan", "plans", "current", "general", "forever",
-     "waiting", "hearing", "strange", "conversation", "run", "popular", "acting", "case", "head", "call", "hell",
-     "lost", "planning", "deal", "fast", "performance", "lie", "winner", "bed", "eye", "eyes", "moving", "search",
-     "guess", "check", "surprised", "crazy", "here", "there", "heard", "god", "shot", "box", "fall", "alone",
-     "memory", "memories", "laughing", "moment", "moments", "fun", "friend's", "mind", "sound", "sounds", "look",
-     "looks", "feel", "think", "know", "want"}
+     "i", "whats", "happening", "happen", "happens", "bad", "better", "worse", "worst", "boring", "interesting",
+     "awesome", "care", "dozen", "pronto", "surprise", "love", "well", "list", "fan", "fans", "hope", "theater",
+     "theatre", "still", "true", "couple", "talking", "morning", "chat", "mine", "star", "stars", "fiction",
+     "science", "dark", "black", "play", "chance", "bet", "rent", "past", "hit", "hate", "dude", "plan", "plans",
+     "current", "general", "forever", "waiting", "hearing", "strange", "conversation", "run", "popular", "acting",
+     "case", "head", "call", "hell", "lost", "planning", "deal", "fast", "performance", "lie", "winner", "bed",
+     "eye", "eyes", "moving", "search", "guess", "check", "surprised", "crazy", "here", "there", "heard", "god",
+     "shot", "box", "fall", "alone", "memory", "memories", "laughing", "moment", "moments", "fun", "friend's",
+     "mind", "sound", "sounds", "look", "looks", "feel", "think", "know", "want"}
 )  # fmt: skip
 """Words that no film is asked to be about."""
 _FILLERS = frozenset(
@@ -188,7 +188,7 @@ def _keywords(words: Sequence[Token], shelf: Knows, text: str) -> list[_Found]:
         for count in range(min(_LONGEST, len(words) - at), 0, -1):
             chosen = words[at : at + count]
             plain = tuple(singular(t.word) for t in chosen)
-            if count == 1 and (chosen[0].word in _NONE or len(chosen[0].word) < 3):
+            if all(t.word in _NONE or len(t.word) < 3 for t in chosen):
                 continue
             together = all(text[a.end : b.start].strip(" -") == "" for a, b in itertools.pairwise(chosen))
             if together and " ".join(plain) in shelf.themes and _tells(plain, shelf):
