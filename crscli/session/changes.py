@@ -50,7 +50,7 @@ _FINE = re.compile(
 )
 _REPLACES = re.compile(
     r"\b(?:instead|actually|on\s+second\s+thoughts?|changed?\s+my\s+mind|make\s+(?:it|that|this)|switch\s+to|scratch\s+that|rather|"
-    r"let['’]?s\s+(?:do|try|have|go\s+(?:for|with)|make))\b",
+    r"let['’]?s\s+(?:do|try|have|go\s+(?:for|with)|make)|then(?=\W*(?:$|[,.])))\b",
     re.I,
 )
 _ONLY = re.compile(r"\b(?:just|only|simply)\s+(?:an?\s+|some\s+|pure\s+)?$", re.I)

@@ -163,26 +163,32 @@ class Shelf:
         }
         return told.get(kind, lambda: bool(self.genres.any()))()
 
-    def mask(self, wish: Wish) -> np.ndarray:
-        """(N,) whether an item is what the wish names, whether wanted or not; unknown is not."""
-        key = (wish.kind, wish.value, wish.than)
+    def mask(self, wish: Wish, beside: frozenset[str] = frozenset()) -> np.ndarray:
+        """(N,) whether an item is what the wish names, whether wanted or not; unknown is not.
+
+        Args:
+            wish: what is asked for or refused.
+            beside: genres that are asked for too: they make no mood of a film ("horror, but nothing gory").
+        """
+        beside = beside if wish.value in MOODS and not wish.wanted else frozenset()
+        key = (wish.kind, wish.value, f"{wish.than}|{'|'.join(sorted(beside))}")
         kept = self._masks.get(key)
         if kept is None:
-            kept = self._mask(wish)
+            kept = self._mask(wish, beside)
             while len(self._masks) >= _MASKS_KEPT:  # the oldest goes: people may wish for anything
                 self._masks.pop(next(iter(self._masks)), None)
             self._masks[key] = kept
         return kept
 
-    def keeps(self, limit: Limit) -> np.ndarray:
-        """(N,) whether an item keeps to a limit."""
-        named = np.any([self.mask(w) for w in limit.wishes], axis=0)
+    def keeps(self, limit: Limit, beside: frozenset[str] = frozenset()) -> np.ndarray:
+        """(N,) whether an item keeps to a limit, where the genres of `beside` are asked for too."""
+        named = np.any([self.mask(w, beside) for w in limit.wishes], axis=0)
         if limit.wanted:
             return named
         known = self.genres.any(axis=1) if limit.kind in ("genre", "audience", "theme") else True
         return np.asarray(~named & known)
 
-    def _mask(self, wish: Wish) -> np.ndarray:
+    def _mask(self, wish: Wish, beside: frozenset[str]) -> np.ndarray:
         if wish.kind == "genre":
             return self._genre(wish.value)
         if wish.kind == "years":
@@ -203,7 +209,9 @@ class Shelf:
             return self._which(_in_studio(wish.value))
         if wish.value in MOODS:
             every = range(len(self.catalogue))
-            return np.array([holds(wish.value, self._genres_of(n), self._words(n)) for n in every], dtype=bool)
+            return np.array(
+                [holds(wish.value, {*self._genres_of(n)} - beside, self._words(n)) for n in every], dtype=bool
+            )
         return self._which(of_superheroes) if wish.value == "superhero" else self._where(self.about(wish.value.split()))
 
     def _which(self, has: Callable[[Item], bool]) -> np.ndarray:
@@ -268,7 +276,7 @@ def limits_of(wishes: Sequence[Wish], texts: Sequence[str]) -> list[Limit]:
             and before.wanted
             and before.kind == wish.kind
             and before.turn == wish.turn
-            and (wish.kind == "years" or _alternatives(texts, before.wishes[-1], wish))
+            and (wish.kind in ("years", "language") or _alternatives(texts, before.wishes[-1], wish))
         ):
             limits[-1] = Limit((*before.wishes, wish))
         else:
@@ -297,7 +305,8 @@ def narrow(shelf: Shelf, order: np.ndarray, limits: Sequence[Limit], count: int)
         limits: what was asked for and refused; what was refused is kept to always.
         count: of items, at most.
     """
-    kept = {limit: shelf.keeps(limit)[order] for limit in limits}
+    beside = frozenset(w.value for limit in limits if limit.wanted and limit.kind == "genre" for w in limit.wishes)
+    kept = {limit: shelf.keeps(limit, beside)[order] for limit in limits}
     firm = np.logical_and.reduce([np.ones(len(order), dtype=bool), *(m for x, m in kept.items() if not x.wanted)])
     free = [limit for limit in limits if limit.wanted]
     newest = max((limit.turn for limit in limits), default=0)
