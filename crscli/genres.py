@@ -30,7 +30,11 @@ class Genre:
 _FILM = r"(?=\s+(?:movies?|films?|flicks?|ones?|pictures?|stuff|genres?|type|kind)\b)"
 
 GENRES: dict[str, Genre] = {
-    "action": Genre(("action & adventure",), (r"action(?!\s+figures?\b)",), (r"action[ -]packed",)),
+    "action": Genre(
+        ("action & adventure",),
+        (r"action(?!\s+figures?\b)",),
+        (r"action[ -]packed", r"explosions?", r"shoot[ -]?outs?", r"car chases?"),
+    ),
     "adventure": Genre((), (r"adventures?",), (r"adventurous",)),
     "animation": Genre(
         ("animated", "anime", "cartoon"),
@@ -52,6 +56,8 @@ GENRES: dict[str, Genre] = {
             r"goofy",
             r"slapstick",
             r"giggles?",
+            r"cracks? (?:me|us) up",
+            r"in stitches",
         ),
     ),
     "crime": Genre(
@@ -67,7 +73,9 @@ GENRES: dict[str, Genre] = {
             r"noir",
         ),
     ),
-    "documentary": Genre(("documentaries",), (r"documentar(?:y|ies|ys)", r"docs(?=\b)", r"docuseries")),
+    "documentary": Genre(
+        ("documentaries",), (r"documentar(?:y|ies|ys)", r"docu?s(?=\b)", r"docu" + _FILM, r"docuseries")
+    ),
     "drama": Genre(
         ("dramas",), (r"dramas?(?!\s+(?:queen|free))",), (r"dramatic", r"tear[ -]?jerkers?", r"tearjerkers?")
     ),
@@ -95,6 +103,7 @@ GENRES: dict[str, Genre] = {
             r"scarier",
             r"creepy",
             r"creepier",
+            r"creepiest",
             r"spooky",
             r"terrifying",
             r"gory",
@@ -121,7 +130,7 @@ GENRES: dict[str, Genre] = {
             r"romantic" + _FILM,
             r"romantic(?=\s+comed)",
         ),
-        (r"romantic",),
+        (r"romantic", r"romancey", r"falling in love"),
     ),
     "science fiction": Genre(
         ("sci-fi", "scifi", "sci fi", "sci-fi & fantasy", "science-fiction"),
@@ -153,7 +162,7 @@ GENRES: dict[str, Genre] = {
     ),
     "western": Genre(
         ("westerns",),
-        (r"westerns?(?!\s+(?:europe|world|civili[sz]ation|culture|union|front|coast))", r"cowboys?" + _FILM),
+        (r"westerns?(?!\s+(?:europe|world|civili[sz]ation|culture|union|front|coast))", r"cowboys?(?!\s+boots?)"),
     ),
 }
 """Name of a genre -> how it is called."""

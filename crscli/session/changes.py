@@ -22,7 +22,7 @@ _KINDS: dict[str, WishKind] = {
     "kind": "genre", "type": "genre", "language": "language", "length": "length", "duration": "length",
     "running time": "length", "runtime": "length", "how long": "length", "how old": "years", "actor": "person",
     "actress": "person", "cast": "person", "director": "person", "star": "person", "theme": "theme", "topic": "theme",
-    "setting": "theme",
+    "setting": "theme", "leading man": "person", "leading lady": "person", "lead": "person", "running times": "length",
 }  # fmt: skip
 _KIND, _OTHER = (rf"(?P<{name}>{'|'.join(_KINDS)})s?\b" for name in ("kind", "other"))
 _ANY = re.compile(
@@ -31,16 +31,23 @@ _ANY = re.compile(
 )
 _NO_MATTER = re.compile(
     rf"\b{_KIND}[^.?!]{{0,20}}?(?:(?:n['’]?t|not)\s+(?:really\s+)?(?:matter|(?:that\s+|so\s+|really\s+|too\s+)?important)|irrelevant|up\s+to\s+you)|"
-    rf"\b(?:(?:n['’]?t|not)\s+(?:care|mind|fussed|bothered|worried)|no\s+(?:matter|preference)|regardless|never\s*mind|forget|ignore|drop)"
+    rf"\b(?:(?:n['’]?t|not)\s+(?:care|mind|fussed|bothered|worried)|no\s+(?:matter|preference)|regardless|never\s*mind|forget|ignore|drop|screw|sod|stuff|bin|who\s+cares)"
     rf"\s+(?:about\s+|of\s+|on\s+|for\s+)?(?:the\s+|which\s+|what\s+)?{_OTHER}",
     re.I,
 )
 _REST = r"([^.!?;,]{2,60})"
 _FORGET = re.compile(
-    rf"\b(?:forget|never\s*mind|drop|scrap|scratch|strike|skip|ditch|ignore|lose|remove|lift|cancel|undo|take\s+(?:back|off|away)"
+    rf"\b(?:forget|never\s*mind|drop|scrap|scratch|strike|skip|ditch|bin|ignore|lose|remove|lift|cancel|undo|take\s+(?:back|off|away)"
     rf"|no\s+longer\s+(?:need|want)|(?:n['’]?t|not)\s+need)\s+(?:about\s+)?{_REST}|"
     rf"(?:n['’]?t|not)\s+(?:really\s+|necessarily\s+)?(?:have|need|has)\s+to\s+(?:be|have|star|feature|include)\s+{_REST}|"
     rf"\b(?:need\s*n['’]?t\s+be|not\s+necessarily|no\s+need\s+for(?:\s+it\s+to\s+be)?|need\s+not\s+be)\s+{_REST}",
+    re.I,
+)
+_SWAP = re.compile(
+    r"\b(?:swap|trade|switch|replace|exchange)\s+(?:out\s+)?(?:the\s+)?([^.!?;,]{2,40}?)\s+(?:for|with)\b", re.I
+)
+_FORGET_BOTH = re.compile(
+    r"\b(?:forget|drop|scrap|ditch|scratch|lose)\s+(?:about\s+)?(?:both|(?:all|any)\s+(?:of\s+)?(?:that|those|these|them)|those|these|them)\b",
     re.I,
 )
 _FORGET_IT = re.compile(r"\b(?:forget|scrap|scratch)\s+(?:it|that)\b", re.I)
@@ -50,7 +57,7 @@ _FINE = re.compile(
 )
 _REPLACES = re.compile(
     r"\b(?:instead|actually|on\s+second\s+thoughts?|changed?\s+my\s+mind|make\s+(?:it|that|this)|switch\s+to|scratch\s+that|rather|"
-    r"let['’]?s\s+(?:do|try|have|go\s+(?:for|with)|make)|then(?=\W*(?:$|[,.])))\b",
+    r"i\s+mean(?:t)?\b|typo|autocorrect|in\s+(?:his|her|its|their)\s+(?:stead|place)|let['’]?s\s+(?:do|try|have|go\s+(?:for|with)|make)|then(?=\W*(?:$|[,.])))\b",
     re.I,
 )
 _ONLY = re.compile(r"\b(?:just|only|simply)\s+(?:an?\s+|some\s+|pure\s+)?$", re.I)
@@ -73,6 +80,11 @@ def taken_back(text: str, held: Sequence[Wish], reader: WishReader) -> tuple[set
         group = next(n for n in (1, 2, 3) if found[n] is not None)
         places.append(found.span(group))
         back |= {(w.kind, w.value) for w in _named(found[group], held, reader)}
+    for found in _SWAP.finditer(text):
+        places.append(found.span(1))
+        back |= {(w.kind, w.value) for w in _named(found[1], held, reader)}
+    if _FORGET_BOTH.search(text):
+        back |= {(w.kind, w.value) for w in held if w.wanted and w.kind in _REPLACED}
     if _FORGET_IT.search(text):
         back |= {(w.kind, w.value) for w in held if w.wanted and w.kind not in ("audience", "language")}
     for found in _FINE.finditer(text):

@@ -8,7 +8,7 @@ from crscli.wishes import Wish, masked
 _AGE = r"(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[2-9]|1[0-2])"
 _CHILD = (
     r"(?:sons?|daughters?|nieces?|nephews?|grandsons?|granddaughters?|grandkids?|grandchild(?:ren)?|toddlers?|kids?|kiddos?|"
-    r"child(?:ren)?|little\s+(?:boy|girl|brother|sister|cousin|one)s?|twins|youngsters?|tots?|littl'?uns?)"
+    r"child(?:ren)?|(?:little|wee)\s+(?:boy|girl|brother|sister|cousin|one)s?|twins|youngsters?|tots?|littl'?uns?)"
 )
 _WITH_CHILDREN = re.compile(
     rf"\b(?:my|our|his|her|their|the)\s+(?:(?:little|young|younger|small|two|three|four|\d+)\s+)*{_CHILD}\b|"
@@ -30,6 +30,7 @@ _ELSEWHERE = re.compile(
 )
 _GROWN_UP = re.compile(
     r"\bfor\s+(?:adults|grown[ -]?ups)\b|\b(?:adults?|grown[ -]?ups?)[ -]only\b|"
+    r"\bgrown[ -]?up\s+(?:stuff|films?|movies?|ones?|things?)\b|"
     r"\bmore\s+(?:grown[ -]?up|adult|mature)\b|"
     r"\bnot\s+(?:\w+\s+)?(?:for\s+(?:kids|children)|childish|kiddie|a\s+kids?['’]?s?\s+\w+)|"
     r"\btoo\s+(?:childish|kiddie|babyish|juvenile)\b",

@@ -44,6 +44,11 @@ _NO_PLACE = (
     r"(?!\w)(?!\s+(?:time|place|half|part|world|class|of\s+all|date|question|thing|(?:movie|film)\s+(?:of|in|i)))"
 )
 _PLACES = [(re.compile(rf"(?<![\w#])(?:{p['said']}){_NO_PLACE}", re.I), p["place"]) for p in _PATTERNS["places"]]
+_NUMBERED = re.compile(
+    r"^\W*(?:(?:i'?ve|i|we|already|not|no|skip|ok|nah)\W+)*(?:seen|watched|saw|not|no|skip|pass\s+on|take|gimme|tell\s+me\s+about)?\s*"
+    r"((?:(?:number|no\.?|#)?\s*[1-5]\s*(?:,|&|and|\+|$)\s*)+)\W*$",
+    re.I,
+)
 _FEW = {"two": 2, "2": 2, "couple": 2, "three": 3, "3": 3}
 _FIRST_FEW = re.compile(rf"\bfirst\s+({'|'.join(_FEW)})\b", re.I)
 _LANGUAGES = {code: re.compile(p, re.I) for code, p in _PATTERNS["languages"].items()}
@@ -121,12 +126,19 @@ def hear(turn: Turn) -> Heard:
         acts.add("aside")
     elif not acts - {"greet"} and _CUES["films"].search(text):
         acts.add("recommend")
-    places = tuple(place for pattern, place in _PLACES if pattern.search(text))
-    if several := _FIRST_FEW.search(text):
-        places = tuple(range(_FEW[several[1].lower()]))
+    places = _places(text)
     every, one, same = (_CUES[cue].search(text) is not None for cue in ("all", "one", "same person"))
     bare = bool(places) and _CUES["bare"].search(text) is not None
     return Heard(frozenset(acts), asked, places, every, one, same, language, bare)
+
+
+def _places(text: str) -> tuple[int, ...]:
+    """The places of what was offered last that a text points at."""
+    if numbers := _NUMBERED.search(text):
+        return tuple(int(digit) - 1 for digit in re.findall(r"\d", numbers[1]))
+    if several := _FIRST_FEW.search(text):
+        return tuple(range(_FEW[several[1].lower()]))
+    return tuple(place for pattern, place in _PLACES if pattern.search(text))
 
 
 def _tells_seen(sentence: str) -> bool:

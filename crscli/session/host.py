@@ -12,6 +12,7 @@ from crscli.dialogue import Context, Link, Turn
 from crscli.recommender import Ranking, Reason, Recommender
 from crscli.session.limits import Shelf
 from crscli.session.series import Series
+from crscli.session.surnames import Surnames
 from crscli.wishes import WishReader
 
 FindLinks = Callable[[str, Sequence[Turn]], tuple[Link, ...]]
@@ -49,7 +50,7 @@ class Host:
     def __post_init__(self) -> None:
         self.catalogue = self.recommender.catalogue
         self.shelf = Shelf(self.catalogue)
-        self.series = Series(self.catalogue)
+        self.series, self.surnames = Series(self.catalogue), Surnames(self.catalogue)
         self.reader = WishReader(self.shelf.people())
         self.own_words = self.own_words and "respond" in self.recommender.tasks
 

@@ -71,15 +71,15 @@ _NONE = frozenset(
      "because", "if", "when", "where", "cinema", "feeling", "feelings", "vibe", "vibes", "requirement", "rule",
      "filter", "cast", "scene", "scenes", "couch", "sofa", "popcorn", "wine", "dinner", "pizza", "home", "house",
      "screen", "job", "office", "meeting", "boss", "roommate", "flatmate", "guest", "guests", "visit", "sleep",
-     "i", "whats", "happening", "happen", "happens", "bad", "better", "worse", "worst", "boring", "interesting",
-     "awesome", "care", "dozen", "pronto", "surprise", "love", "well", "list", "fan", "fans", "hope", "theater",
-     "theatre", "still", "true", "couple", "talking", "morning", "chat", "mine", "star", "stars", "fiction",
-     "science", "dark", "black", "play", "chance", "bet", "rent", "past", "hit", "hate", "dude", "plan", "plans",
-     "current", "general", "forever", "waiting", "hearing", "strange", "conversation", "run", "popular", "acting",
-     "case", "head", "call", "hell", "lost", "planning", "deal", "fast", "performance", "lie", "winner", "bed",
-     "eye", "eyes", "moving", "search", "guess", "check", "surprised", "crazy", "here", "there", "heard", "god",
-     "shot", "box", "fall", "alone", "memory", "memories", "laughing", "moment", "moments", "fun", "friend's",
-     "mind", "sound", "sounds", "look", "looks", "feel", "think", "know", "want"}
+     "i", "nightmare", "nightmares", "whats", "happening", "happen", "happens", "bad", "better", "worse", "worst",
+     "boring", "interesting", "awesome", "care", "dozen", "pronto", "surprise", "love", "well", "list", "fan",
+     "fans", "hope", "theater", "theatre", "still", "true", "couple", "talking", "morning", "chat", "mine", "star",
+     "stars", "fiction", "science", "dark", "black", "play", "chance", "bet", "rent", "past", "hit", "hate",
+     "dude", "plan", "plans", "current", "general", "forever", "waiting", "hearing", "strange", "conversation",
+     "run", "popular", "acting", "case", "head", "call", "hell", "lost", "planning", "deal", "fast", "performance",
+     "lie", "winner", "bed", "eye", "eyes", "moving", "search", "guess", "check", "surprised", "crazy", "here",
+     "there", "heard", "god", "shot", "box", "fall", "alone", "memory", "memories", "laughing", "moment",
+     "moments", "fun", "friend's", "mind", "sound", "sounds", "look", "looks", "feel", "think", "know", "want"}
 )  # fmt: skip
 """Words that no film is asked to be about."""
 _FILLERS = frozenset(
@@ -88,7 +88,8 @@ _FILLERS = frozenset(
      "flicks", "stuff", "with", "about", "in", "on", "from", "set", "like", "want", "i", "id", "im", "we", "would",
      "to", "see", "watch", "how", "what", "got", "have", "you", "do", "need", "me", "give", "show", "find",
      "looking", "for", "is", "there", "are", "s", "of", "kind", "type", "really", "rather", "also", "too", "just",
-     "more", "instead", "tonight", "good", "great", "nice", "know", "recommend", "suggest", "mood", "feel", "but",
+     "more", "instead", "tonight", "if", "possible", "ideally", "preferably", 
+     "again", "tho", "though", "now", "good", "great", "nice", "know", "recommend", "suggest", "mood", "feel", "but",
      "think", "mind", "dont", "actually", "cool", "yes", "yeah", "no"}
 )  # fmt: skip
 """Words around a theme that is all that a sentence says."""
@@ -176,8 +177,8 @@ def alone(text: str, start: int, end: int, named: Sequence[tuple[int, int]] = ()
 
 
 def _sentence(text: str, start: int, end: int) -> tuple[int, int]:
-    before = max(text.rfind(stop, 0, start) for stop in ".!?;\n")
-    after = min((at for stop in ".!?;\n" if (at := text.find(stop, end)) >= 0), default=len(text))
+    before = max(text.rfind(stop, 0, start) for stop in ".!?;,\n")
+    after = min((at for stop in ".!?;,\n" if (at := text.find(stop, end)) >= 0), default=len(text))
     return before + 1, after
 
 

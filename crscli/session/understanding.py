@@ -52,6 +52,17 @@ _TELLS_OF_ONE = re.compile(
 )
 """A sentence that describes a film asks for nothing."""
 _SENTENCE = re.compile(r"[^.!?;\n]+")
+_CORRECTS = re.compile(
+    r"\b(?:sorry|oops|i\s+mean|i\s+meant|no\s+wait|wait\s+no|scratch\s+that|make\s+that|correction|or\s+rather|actually\s+no)\b",
+    re.I,
+)
+_LIST = re.compile(r"\s*(?:[/,&-]|and|or|nor)?\s*(?:the\s+)?", re.I)
+_PRACTISES = re.compile(r"\b(?:learn|practi[sc]|brush|improv|study|studying)\w*\s+(?:\w+\s+){0,3}$", re.I)
+_ALLOWED = re.compile(
+    r"^\s+(?:would|will|'d)\s+(?:also\s+)?do\b|"
+    r"^\s+(?:is|are)\s+(?:the\s+only|fine|ok(?:ay)?|good|also)\b|^\s+works\b",
+    re.I,
+)
 _THE_ONE = re.compile(r"\bthe\s+$", re.I)
 _WITHOUT = re.compile(r"\b(?:without|not|no|except|besides)\s+(?:\w+\s+)?(?:him|her|them|the\s+same)\b", re.I)
 _GENRE = "|".join(name for name in genres.GENRES if name not in ("music", "short"))
@@ -82,7 +93,8 @@ def understand(host: Host, memory: Memory, text: str) -> Message:
         memory: of the dialogue so far.
         text: the message.
     """
-    links = host.series.with_all(text, host.link(text, memory.turns), memory.turns) if text else ()
+    links = host.surnames.with_called(text, host.link(text, memory.turns)) if text else ()
+    links = host.series.with_all(text, links, memory.turns)
     # Without a place: an opinion on a film named before, which is no new mention of it.
     turn = _with_refused(memory, Turn("seeker", text, tuple(link for link in links if link.start >= 0)))
     links = (*turn.links, *(link for link in links if link.start < 0))
@@ -189,6 +201,7 @@ def _wishes(host: Host, memory: Memory, turn: Turn, heard: Heard) -> list[Wish]:
     found = [w for w in found if w.wanted or w.value != "comedy" or w.start not in romances]
     found = [_english(wish) for wish in _of_a_sort(memory, found, turn.text)] + _of_years(turn.text, num)
     found += _periods(turn.text, num, host.shelf.last_year)
+    found = _corrected(turn.text, found)
     found += _bare_genres(turn, num, found)
     found += moods(turn, num)
     violent = {w.start for w in found if w.value == "violence" and not w.wanted}  # "less gory" refuses no genre
@@ -244,8 +257,14 @@ def _of_years(text: str, num: int) -> list[Wish]:
     for found in _TOO.finditer(text):
         value = "new" if found[1].lower() == "old" else "old"
         made.append(Wish("years", value, True, True, num, *found.span()))
-    if len(re.findall(r"\w+", text)) <= 3:
+    few = len(re.findall(r"\w+", text)) <= 3
+    if SAID.search(text):
         for m in SAID.finditer(text):
+            told = _PRACTISES.search(text[max(0, m.start() - 40) : m.start()]) or _ALLOWED.match(
+                text[m.end() : m.end() + 30]
+            )
+            if not (few or told):
+                continue
             made.append(Wish("language", code_of(m.group()), not is_negated(text, *m.span()), True, num, *m.span()))
     return made
 
@@ -264,9 +283,24 @@ def _of_a_sort(memory: Memory, found: Sequence[Wish], text: str) -> list[Wish]:
 
 
 def _english(wish: Wish) -> Wish:
-    """Who refuses foreign films wants English ones."""
-    refuses = wish.kind == "language" and wish.value == FOREIGN and not wish.wanted
-    return replace(wish, value="en", wanted=True) if refuses else wish
+    """Who refuses foreign films wants English ones, and the other way round."""
+    if wish.kind != "language" or wish.wanted or wish.value not in (FOREIGN, "en"):
+        return wish
+    return replace(wish, value="en" if wish.value == FOREIGN else FOREIGN, wanted=True)
+
+
+def _corrected(text: str, found: Sequence[Wish]) -> list[Wish]:
+    """Without what is corrected at once ("the 60s, sorry, 50s"); years in a list are refused together."""
+    kept: list[Wish] = []
+    for wish in sorted(found, key=lambda w: (w.start, -w.end)):
+        before = kept[-1] if kept and kept[-1].kind == wish.kind and kept[-1].end <= wish.start else None
+        gap = text[before.end : wish.start] if before is not None else ""
+        if before is not None and _CORRECTS.search(gap):
+            kept.pop()
+        elif before is not None and wish.kind == "years" and not before.wanted and _LIST.fullmatch(gap):
+            wish = replace(wish, wanted=False)
+        kept.append(wish)
+    return kept
 
 
 def _told_plainly(wish: Wish) -> Wish:

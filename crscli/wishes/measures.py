@@ -21,7 +21,7 @@ _AT_MOST = re.compile(
     rf"(?:(?:(?:n['’]t|\b(?:no|not|nothing|none|never|cannot|cant|wont|avoid))\s+(?:\w+\s+){{0,2}}?"
     rf"(?:(?:any\s+)?(?:longer|more)\s+than|over|past|beyond|above|exceeding)"
     rf"|\b(?:under|less\s+than|cap(?:ped)?\s+(?:it\s+)?at|shorter\s+than|at\s+most|max(?:imum)?"
-    rf"(?:\s+of)?|within|below|up\s+to|(?:only|just)\s+(?:have|got)(?:\s+(?:about|around))?|(?:have|got)\s+(?:only|just)"
+    rf"(?:\s+of)?|within|below|sub[-\s]*|up\s+to|(?:only|just)\s+(?:have|got)(?:\s+(?:about|around))?|(?:have|got)\s+(?:only|just)"
     rf"(?:\s+(?:about|around))?|fits?\s+in(?:to)?))\s+|<=?\s*){_TIME}",
     re.I,
 )
@@ -41,7 +41,7 @@ _SHORT = re.compile(
     rf"\b(?:(?:something|somethin|smth|sth|anything|pretty|fairly|quite|rather|nice\s+and)\s+(?:\w+\s+)?short(?!\s+(?:story|stories|circuit))|"
     rf"short(?:er|ish)?(?=\s+(?:\w+\s+)?{_FILMS}\b)|(?:not|isn'?t|nothing|n['’]?t\s+be)\s+(?:too\s+|very\s+|so\s+|that\s+)?long\b"
     r"|quick\s+(?:watch|one|movie|film)|on\s+the\s+shorter\s+side|short\s+and\s+sweet|"
-    r"(?<!been )too\s+long(?!\s+(?:ago|since))|shorter\b(?!\s+than))",
+    r"(?<!been )(?:too|2)\s+long(?!\s+(?:ago|since))|shorter\b(?!\s+than))",
     re.I,
 )
 _LONG = re.compile(

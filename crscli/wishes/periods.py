@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 _YEAR = r"(?:the\s+)?(?:year\s+)?(?P<year>19[2-9]\d|20[0-4]\d)(?![\w'’-])"
 _TO = r"(?P<first>19[2-9]\d|20[0-4]\d)\s*(?:-|–|to|and|until|through)\s*(?P<last>19[2-9]\d|20[0-4]\d)\b"
-_UNDER = re.compile(rf"\b(?:(?:prior|previous)\s+to|(?:older|earlier)\s+than|pre)[\s-]+{_YEAR}", re.I)
+_UNDER = re.compile(
+    rf"\b(?:(?:prior|previous)\s+to|(?:older|earlier)\s+than|pre|predat(?:es?|ing)|to\s+predate)[\s-]+{_YEAR}", re.I
+)
 _UP_TO = re.compile(rf"\b(?:no(?:t|thing)?\s+(?:later|newer|more\s+recent)\s+than|up\s+(?:to|until))\s+{_YEAR}", re.I)
 _OVER = re.compile(rf"\b(?:(?:newer|later|more\s+recent|younger)\s+than|post)[\s-]+{_YEAR}", re.I)
 _ON = re.compile(
@@ -35,8 +37,12 @@ _AT_MOST_OLD = re.compile(
     rf"(?P<number>\d\d?|{'|'.join(_NUMBERS)})\s+(?:of\s+)?years(?:\s+(?P<old>old))?",
     re.I,
 )
+_DECADE_ON = re.compile(
+    r"(?:\b(?P<nought>noughties|naughties|aughts|two\s+thousands)\b|\b(?P<decade>19\d0|20\d0|\d0)['’]?s)(?P<on>\s+(?:or|and)\s+(?:later|newer|after|up|onwards?|beyond)|\s+onwards?)?",
+    re.I,
+)
 _CENTURY = re.compile(
-    r"\b(?:(?P<new>(?:this|the\s+current|(?:the\s+)?21st)\s+century|(?:the\s+)?new\s+millenn?ium)|(?:(?:last|(?:the\s+)?20th|previous)\s+century))\b",
+    r"\b(?:(?P<new>(?:this|the\s+current|(?:the\s+)?21st)\s+century|(?:the\s+)?new\s+millen+ium)|(?:(?:last|(?:the\s+)?20th|previous)\s+century))\b",
     re.I,
 )
 
@@ -64,5 +70,10 @@ def periods(text: str, now: int) -> Iterator[tuple[str, int, int]]:
         if "older" in found.group().lower() or found["old"]:
             number = found["number"].lower()
             yield f"{now - (_NUMBERS.get(number) or int(number))}-", *found.span()
+    for found in _DECADE_ON.finditer(text):
+        first = 2000 if found["nought"] else int(found["decade"])
+        first += 0 if first > 99 else 2000 if first < 20 else 1900
+        if found["on"] or found["nought"]:
+            yield f"{first}-" if found["on"] else f"{first}-{first + 9}", *found.span()
     for found in _CENTURY.finditer(text):
         yield ("2000-" if found["new"] else "-1999"), *found.span()
