@@ -130,7 +130,7 @@ GENRES: dict[str, Genre] = {
             r"romantic" + _FILM,
             r"romantic(?=\s+comed)",
         ),
-        (r"romantic", r"romancey", r"falling in love"),
+        (r"romantic", r"romancey", r"kiss(?:es|ing)", r"falling in love"),
     ),
     "science fiction": Genre(
         ("sci-fi", "scifi", "sci fi", "sci-fi & fantasy", "science-fiction"),

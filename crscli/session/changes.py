@@ -22,7 +22,8 @@ _KINDS: dict[str, WishKind] = {
     "kind": "genre", "type": "genre", "language": "language", "length": "length", "duration": "length",
     "running time": "length", "runtime": "length", "how long": "length", "how old": "years", "actor": "person",
     "actress": "person", "cast": "person", "director": "person", "star": "person", "theme": "theme", "topic": "theme",
-    "setting": "theme", "leading man": "person", "leading lady": "person", "lead": "person", "running times": "length",
+    "time limit": "length", "limit": "length", "setting": "theme",
+    "leading man": "person", "leading lady": "person", "lead": "person", "running times": "length",
 }  # fmt: skip
 _KIND, _OTHER = (rf"(?P<{name}>{'|'.join(_KINDS)})s?\b" for name in ("kind", "other"))
 _ANY = re.compile(
@@ -30,15 +31,15 @@ _ANY = re.compile(
     re.I,
 )
 _NO_MATTER = re.compile(
-    rf"\b{_KIND}[^.?!]{{0,20}}?(?:(?:n['’]?t|not)\s+(?:really\s+)?(?:matter|(?:that\s+|so\s+|really\s+|too\s+)?important)|irrelevant|up\s+to\s+you)|"
-    rf"\b(?:(?:n['’]?t|not)\s+(?:care|mind|fussed|bothered|worried)|no\s+(?:matter|preference)|regardless|never\s*mind|forget|ignore|drop|screw|sod|stuff|bin|who\s+cares)"
+    rf"\b{_KIND}[^.?!]{{0,20}}?(?:(?:n['’]?t|not)\s+(?:really\s+)?(?:matter|(?:that\s+|so\s+|really\s+|too\s+)?important)|bother|irrelevant|up\s+to\s+you)|"
+    rf"\b(?:(?:n['’]?t|not)\s+(?:care|mind|fussed|bothered|worried)|no\s+(?:matter|preference)|regardless|never\s*mind|forget|ignore|drop|screw|sod|stuff|bin|who\s+cares|bothers?\s+me)"
     rf"\s+(?:about\s+|of\s+|on\s+|for\s+)?(?:the\s+|which\s+|what\s+)?{_OTHER}",
     re.I,
 )
 _REST = r"([^.!?;,]{2,60})"
 _FORGET = re.compile(
     rf"\b(?:forget|never\s*mind|drop|scrap|scratch|strike|skip|ditch|bin|ignore|lose|remove|lift|cancel|undo|take\s+(?:back|off|away)"
-    rf"|no\s+longer\s+(?:need|want)|(?:n['’]?t|not)\s+need)\s+(?:about\s+)?{_REST}|"
+    rf"|no\s+longer\s+(?:need|want)|(?:n['’]?t|not)\s+need|enough\s+of|gone\s+off)\s+(?:about\s+)?{_REST}|"
     rf"(?:n['’]?t|not)\s+(?:really\s+|necessarily\s+)?(?:have|need|has)\s+to\s+(?:be|have|star|feature|include)\s+{_REST}|"
     rf"\b(?:need\s*n['’]?t\s+be|not\s+necessarily|no\s+need\s+for(?:\s+it\s+to\s+be)?|need\s+not\s+be)\s+{_REST}",
     re.I,

@@ -13,6 +13,7 @@ _CHILD = (
 _WITH_CHILDREN = re.compile(
     rf"\b(?:my|our|his|her|their|the)\s+(?:(?:little|young|younger|small|two|three|four|\d+)\s+)*{_CHILD}\b|"
     rf"\b(?:she|he)(?:['’]?s|\s+is)\s+(?:only\s+|just\s+)?{_AGE}(?:\s+(?:years?|yrs?)\b|\s*(?:[.,!?]|and\b|$))|"
+    rf"\bi(?:['’]?m|\s+am)\s+(?:only\s+)?{_AGE}(?:\s+(?:years?|yrs?)\b|\s*(?:[.!?]|and\b|$))|\b(?:has|have)\s+{_AGE}\s+years\b|"
     rf"\b(?:girls?|boys?|kids?|children|twins|ones)\s+(?:are|is|aged|being)\s+{_AGE}\b|\baged?s?\s+(?:[2-9]|1[0-2])\b|"
     r"\b(?:[2-9]|1[0-2])[\s-]*(?:yr|y(?:ea)?rs?|yo)[\s-]*olds?\b|"
     rf"\b{_AGE}[\s-]years?[\s-]olds?\b|"
@@ -25,7 +26,7 @@ _WITH_CHILDREN = re.compile(
 )
 _ELSEWHERE = re.compile(
     r"\b(?:asleep|sleeping|beds?|away|out\b(?!\s+of)|gone|grown|left|school|camp|grandma'?s|grandparents'?|no\s+kids|without|"
-    r"not\s+for|(?:isn|aren|won|don|doesn)['’]?t|(?:will|is|are|does|do)\s+not)\b",
+    r"put\s+me|told\s+me|showed|recommended|picks?|chose|says?|not\s+for|(?:isn|aren|won|don|doesn)['’]?t|(?:will|is|are|does|do)\s+not)\b",
     re.I,
 )
 _GROWN_UP = re.compile(

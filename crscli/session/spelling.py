@@ -33,7 +33,7 @@ _SLIPS = {
     "havent": "haven't", "hasnt": "hasn't", "cant": "can't", "wont": "won't", "wouldnt": "wouldn't",
     "shouldnt": "shouldn't", "ive": "i've", "weve": "we've", "theyve": "they've", "shes": "she's", "thats": "that's",
     "lets": "let's", "im": "i'm", "youre": "you're", "u": "you", "ur": "your", "luv": "love",
-    "xmas": "christmas", "hav": "have", "poss": "possible",
+    "xmas": "christmas", "hav": "have", "wif": "with", "kk": "ok", "poss": "possible",
     "bf": "boyfriend", "gf": "girlfriend", "scfi": "sci-fi", "scifi": "sci-fi", "sifi": "sci-fi", "romcom": "rom-com",
     "docu": "documentary", "pic": "picture", "fav": "favourite", "fave": "favourite", "tmrw": "tomorrow",
 }  # fmt: skip

@@ -40,7 +40,7 @@ _FOLLOWED = re.compile(
     re.I,
 )
 _REFUSED = re.compile(
-    r"\b(?:no|not|without|avoid|hates?|enough|nothing\s+(?:with|about|on|set\s+in)|(?:sick|tired|bored|scared|afraid|terrified|frightened)\s+of|allergic\s+to|fed\s+up\s+with|minus"
+    r"\b(?:no|not|without|avoid|hates?|enough|nothing\s+(?:with|about|on|set\s+in)|nightmares?\s+(?:about|of|from)|(?:sick|tired|bored|scared|afraid|terrified|frightened)\s+of|allergic\s+to|fed\s+up\s+with|minus"
     r"|anything\s+but|other\s+than|except(?:\s+for)?)\s+(?:(?:any|more|the|an?|of|about|those|these|stupid|silly|\w+ing)\s+)*$",
     re.I,
 )

@@ -93,7 +93,7 @@ def understand(host: Host, memory: Memory, text: str) -> Message:
         memory: of the dialogue so far.
         text: the message.
     """
-    links = host.surnames.with_called(text, host.link(text, memory.turns)) if text else ()
+    links = host.surnames.with_called(text, host.link(text, memory.turns), memory.turns) if text else ()
     links = host.series.with_all(text, links, memory.turns)
     # Without a place: an opinion on a film named before, which is no new mention of it.
     turn = _with_refused(memory, Turn("seeker", text, tuple(link for link in links if link.start >= 0)))
@@ -199,9 +199,11 @@ def _wishes(host: Host, memory: Memory, turn: Turn, heard: Heard) -> list[Wish]:
     # "No romcoms" is against the romance in them, not against all comedies.
     romances = {wish.start for wish in found if wish.value == "romance" and not wish.wanted}
     found = [w for w in found if w.wanted or w.value != "comedy" or w.start not in romances]
-    found = [_english(wish) for wish in _of_a_sort(memory, found, turn.text)] + _of_years(turn.text, num)
+    found = [_english(wish) for wish in _of_a_sort(host, memory, found, turn.text)] + _of_years(turn.text, num)
     found += _periods(turn.text, num, host.shelf.last_year)
     found = _corrected(turn.text, found)
+    people = {link.start for link in turn.links if link.kind == "person"}
+    found = [w for w in found if w.kind != "studio" or w.start not in people]  # of Miyazaki himself
     found += _bare_genres(turn, num, found)
     found += moods(turn, num)
     violent = {w.start for w in found if w.value == "violence" and not w.wanted}  # "less gory" refuses no genre
@@ -237,7 +239,7 @@ def _bare_genres(turn: Turn, num: int, found: Sequence[Wish]) -> list[Wish]:
         Wish("genre", m.group().lower(), not is_negated(text, *m.span()), True, num, *m.span())
         for m in _BARE_GENRE.finditer(text)
         if not any(a < m.end() and m.start() < b for a, b in named)
-        and (m["fine"] is not None or _NO.search(text[: m.start()][-12:]) or alone(text, *m.span(), named))
+        and (m["fine"] is not None or is_negated(text, *m.span()) or alone(text, *m.span(), named))
     ]
 
 
@@ -269,14 +271,16 @@ def _of_years(text: str, num: int) -> list[Wish]:
     return made
 
 
-def _of_a_sort(memory: Memory, found: Sequence[Wish], text: str) -> list[Wish]:
-    """Sorts of a genre that are refused, as themes: "horror, but no slashers"."""
+def _of_a_sort(host: Host, memory: Memory, found: Sequence[Wish], text: str) -> list[Wish]:
+    """Sorts of a genre as themes, where films are about them or they are refused: "horror, but no slashers"."""
     wanted = {w.value for w in found if w.kind == "genre" and w.wanted}
     wanted |= {w.value for w in memory.wishes.wanted("genre")}
     made = []
     for wish in found:
         said = text[wish.start : wish.end].lower()
-        if wish.kind == "genre" and not wish.wanted and wish.value in wanted and genres.canonical(said) != wish.value:
+        if wish.kind == "genre" and wish.wanted and _SORT.fullmatch(said) and singular(said) in host.shelf.themes:
+            wish = replace(wish, kind="theme", value=said)
+        elif wish.kind == "genre" and not wish.wanted and wish.value in wanted and genres.canonical(said) != wish.value:
             wish = replace(wish, kind="theme", value=said) if _SORT.fullmatch(said) else wish
         made.append(wish)
     return made

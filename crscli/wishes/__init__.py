@@ -93,10 +93,11 @@ _RELATIVE = re.compile(
 _FEW = r"(?:(?!i\b|you\b|we\b|it\b|but\b|just\b|only\b|sure\b|seen\b|sounds?\b|problem\b)[\w'’-]+\s+)"
 _NEGATED = re.compile(
     r"(?:"
-    rf"\b(?:no|nothing|without|except(?:\s+for)?|avoid|never|neither|nor|anything\s+but|other\s+than|besides|less|"
+    rf"\b(?:no|none|nothing|without|except(?:\s+for)?|avoid|never|neither|nor|anything\s+but|other\s+than|besides|less|"
     rf"instead\s+of|(?:tired|sick|bored)\s+of|done\s+with|fed\s+up\s+with|enough(?:\s+of)?|over\s+the|avoiding|minus|skip|skipping|"
     rf"spare\s+(?:me|us)|leave\s+(?:out|off|aside)|leaving\s+out|(?:away|clear)\s+(?:from|of)|ditch|"
-    rf"drop|lose|nix|hold|allergic\s+to|put\s+off\s+by|loathes?|despises?|detests?|rather\s+not|anti|(?:don['’]?t|do\s+not|never)\s+show\s+(?:me|us)|freaks?\s+(?:\w+\s+)?out\s+(?:at|by|over)|"
+    rf"drop|lose|nix|hold|allergic\s+to|put\s+off\s+by|loathes?|despises?|detests?|rather\s+not|anti|(?:don['’]?t|do\s+not|never|if\s+(?:you|u))\s+show\s+(?:me|us)|out\s+if|"
+    r"freaks?\s+(?:\w+\s+)?out\s+(?:at|by|over)|"
     rf"(?:queasy|squeamish|faint|sick|ill)\s+(?:with|at|about|of|from|around))\s+(?:any\s+)?{_FEW}{{0,3}}"
     rf"|\b(?:not?|isn'?t|aren'?t)\s+{_FEW}{{0,4}}"
     rf"|\b(?:hates?|hated|dislikes?|disliked|(?:can|could)(?:['’]?t|not|n['’]t)\s+(?:stand|stomach|bear|handle|take|deal\s+with|do|face|"
@@ -123,7 +124,8 @@ _DESCRIBES_NOT = re.compile(
 _NEGATED_AFTER = re.compile(
     rf"^\s*(?:{_FILMS}\s+)?(?:(?:is|are|was)(?:n['’]?t|\s+not)\b(?!\s+(?:there|it)\b)|(?:do|does)(?:n['’]?t|\s+not)\b|scares?\s+me\b|"
     r"bores?\s+me\b|free\b|sucks?\b|(?:is|are)\s+(?:for\s+(?:babies|losers|kids|children)|boring|dull|stupid|lame|overrated|"
-    r"off\s+the\s+table)\b|(?:has|have|['’]s)\s+been\s+done\s+to\s+death)",
+    r"off\s+the\s+table|too\s+much)\b|(?:does|do)\s+my\s+head\s+in|(?:gets?|drives?)\s+(?:on\s+my\s+nerves|me\s+(?:mad|crazy|nuts))|"
+    r"(?:annoys?|irritates?|creeps?)\s+me\b|too\s+much\s+for\b|(?:has|have|['’]s)\s+been\s+done\s+to\s+death)",
     re.I,
 )
 _JOINED = re.compile(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 _YEAR = r"(?:the\s+)?(?:year\s+)?(?P<year>19[2-9]\d|20[0-4]\d)(?![\w'’-])"
-_TO = r"(?P<first>19[2-9]\d|20[0-4]\d)\s*(?:-|–|to|and|until|through)\s*(?P<last>19[2-9]\d|20[0-4]\d)\b"
+_TO = r"(?P<first>19\d\d|20[0-4]\d)\s*(?:-|–|to|and|until|through)\s*(?P<last>19\d\d|20[0-4]\d)\b"
 _UNDER = re.compile(
     rf"\b(?:(?:prior|previous)\s+to|(?:older|earlier)\s+than|pre|predat(?:es?|ing)|to\s+predate)[\s-]+{_YEAR}", re.I
 )
