@@ -265,8 +265,8 @@ def play(host: Host, dialogues: list[dict]) -> Played:
     return total
 
 
-def dialogues() -> list[dict]:
-    return tomllib.loads(Path(__file__).with_name("turns.toml").read_text(encoding="utf-8"))["dialogue"]
+def dialogues(name: str = "turns") -> list[dict]:
+    return tomllib.loads(Path(__file__).with_name(f"{name}.toml").read_text(encoding="utf-8"))["dialogue"]
 
 
 def host() -> Host:
@@ -301,3 +301,11 @@ def test_recommendations_keep_to_what_was_stated(played):
     total = sum(played.values(), Played())
     assert total.items > 700
     assert len(total.broken) <= 0.01 * total.items
+
+
+def test_phrasings_that_nobody_foresaw_do_not_fall_back():
+    """Far from the 0.95 of the others: what is reached here is kept."""
+    found = play(host(), dialogues("turns_unforeseen"))
+    print(found.figures, *found.missed, *found.broken, sep="\n")
+    assert found.turns == 250
+    assert len(found.missed) <= 0.4 * found.turns
