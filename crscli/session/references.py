@@ -17,7 +17,8 @@ _BEFORE = 80
 _LIKENESS = re.compile(r"\b(?:(?:films?|movies?|anything|nothing|things?|stuff|ones?)\s+like|similar\s+to)\s+$", re.I)
 _REFUSED_TITLE = re.compile(r"\b(?:no|not|except|besides|without)\s+([^.!?;,]{3,60})", re.I)
 ONE_WITH = re.compile(
-    r"\b(?:the|that)\s+(?:one|film|movie)\s+(?:with|by|starring|from|directed|featuring|has|about|where|in\s+which|set)\b(?P<rest>[^.!?;,]*)",
+    r"\b(?:the|that)\s+(?:one|film|movie)\s+(?:with|by|starring|from|directed|featuring|has|about|where|in\s+which|set)\b(?P<rest>[^.!?;,]*)|"
+    r"\b(?:the|that)\s+(?!first|second|third|last|other|next|same|only|new|old|one|right|wrong)(?P<kind>\w{4,})\s+one\b",
     re.I,
 )
 """One of what was offered, told by who is in it or what it is about; `rest` is what tells it."""
@@ -49,7 +50,9 @@ def meant_by(memory: Memory, turn: Turn, heard: Heard) -> list[str]:
     if named := [i for i in dict.fromkeys(turn.items) if i in known] or _offered_in(memory, turn.text):
         return named
     last = memory.offered[-1] if memory.offered else []
-    if (one := ONE_WITH.search(turn.text)) and (with_them := _having(memory, last, turn, one["rest"])):
+    if (one := ONE_WITH.search(turn.text)) and (
+        with_them := _having(memory, last, turn, one["rest"] or one["kind"] or "")
+    ):
         return with_them
     if "seen" in heard and not (heard.it or heard.every or heard.places) and _SEEN_ELSE.search(masked(turn)):
         return []  # a film that the catalogue does not have

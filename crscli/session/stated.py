@@ -36,7 +36,7 @@ _TELLS_OF_ONE = re.compile(
 """A sentence that describes a film asks for nothing."""
 _SENTENCE = re.compile(r"[^.!?;\n]+")
 _CORRECTS = re.compile(
-    r"\b(?:sorry|oops|i\s+mean|i\s+meant|no\s+wait|wait\s+no|scratch\s+that|make\s+that|correction|or\s+rather|actually\s+no)\b",
+    r"\b(?:sorry|oops|i\s+mean|i\s+meant|no\s+wait|wait\s+no|scratch\s+that|make\s+(?:that|it)|said\s+(?:that|it)\s+wrong|correction|or\s+rather|actually\s+no)\b",
     re.I,
 )
 _LIST = re.compile(r"\s*(?:[/,&-]|and|or|nor)?\s*(?:the\s+)?", re.I)
@@ -93,6 +93,7 @@ def wishes_of(host: Host, memory: Memory, turn: Turn, heard: Heard) -> list[Wish
         found = [replace(w, asked=w.asked or not _THE_ONE.search(turn.text[: w.start][-8:])) for w in found]
     if not (heard.acts & {"accept", "ask", "seen", "refuse", "why"} and ONE_WITH.search(turn.text)):
         found += themes(turn, num, host.shelf, [(w.start, w.end) for w in found if w.end])
+    found = _refused_too(turn.text, found)
     told = [m.span() for m in _SENTENCE.finditer(turn.text) if _TELLS_OF_ONE.match(m.group())]
     found = [w for w in found if w.kind not in _DESCRIBED or not any(a <= w.start < b for a, b in told)]
     found = [_told_plainly(w) for w in _plainer(found)]
@@ -183,6 +184,17 @@ def _corrected(text: str, found: Sequence[Wish]) -> list[Wish]:
             wish = replace(wish, wanted=False)
         kept.append(wish)
     return kept
+
+
+def _refused_too(text: str, found: Sequence[Wish]) -> list[Wish]:
+    """Themes go with what is refused before them in the same list: "no superheroes or vampires"."""
+    refused = [w for w in found if not w.wanted and w.end]
+    return [
+        replace(w, wanted=False)
+        if w.kind == "theme" and any(x.end <= w.start and _LIST.fullmatch(text[x.end : w.start]) for x in refused)
+        else w
+        for w in found
+    ]
 
 
 def _told_plainly(wish: Wish) -> Wish:

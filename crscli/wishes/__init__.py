@@ -93,14 +93,14 @@ _RELATIVE = re.compile(
 _FEW = r"(?:(?!i\b|you\b|we\b|it\b|but\b|just\b|only\b|sure\b|seen\b|sounds?\b|problem\b)[\w'’-]+\s+)"
 _NEGATED = re.compile(
     r"(?:"
-    rf"\b(?:no|none|nothing|without|except(?:\s+for)?|avoid|never|neither|nor|anything\s+but|other\s+than|besides|less|"
+    rf"\b(?:no|none|nothing|without|except(?:\s+for)?|avoid|never|neither|nor|any(?:thing|one|body)\s+but|other\s+than|besides|less|"
     rf"instead\s+of|(?:tired|sick|bored)\s+of|done\s+with|fed\s+up\s+with|enough(?:\s+of)?|over\s+the|avoiding|minus|skip|skipping|"
     rf"spare\s+(?:me|us)|leave\s+(?:out|off|aside)|leaving\s+out|(?:away|clear)\s+(?:from|of)|ditch|"
     rf"drop|lose|nix|hold|allergic\s+to|put\s+off\s+by|loathes?|despises?|detests?|rather\s+not|anti|(?:don['’]?t|do\s+not|never|if\s+(?:you|u))\s+show\s+(?:me|us)|out\s+if|"
     r"freaks?\s+(?:\w+\s+)?out\s+(?:at|by|over)|"
     rf"(?:queasy|squeamish|faint|sick|ill)\s+(?:with|at|about|of|from|around))\s+(?:any\s+)?{_FEW}{{0,3}}"
     rf"|\b(?:not?|isn'?t|aren'?t)\s+{_FEW}{{0,4}}"
-    rf"|\b(?:hates?|hated|dislikes?|disliked|(?:can|could)(?:['’]?t|not|n['’]t)\s+(?:stand|stomach|bear|handle|take|deal\s+with|do|face|"
+    rf"|\b(?:hates?|hated|dislikes?|disliked|(?:can|could)(?:['’]?t|not|n['’]t)\s+(?:stand|stomach|bear|abide|handle|take|deal\s+with|do|face|"
     rf"cope\s+with|sit\s+through)|afraid\s+of|scared\s+of|don['’]?t\s+do)\s+{_FEW}{{0,3}}"
     rf"|\b(?:do|does|did|am|was|would)(?:n['’]?t|\s+not)\s+(?:\w+\s+)?(?:like|love|want|enjoy|care|need|watch|fancy|feel\s+like|do|"
     rf"into|prefer|handle|(?:have|got)\s+(?:the\s+)?(?:time|patience|energy|stomach|nerves?)\s+for)\s+(?:for\s+)?{_FEW}{{0,4}}"
@@ -399,7 +399,9 @@ def is_negated(text: str, start: int, end: int) -> bool:
     """Whether what a span of a text names is refused there: "nothing scary", "not a fan of horror"."""
     before, after = _clause(text, start, end)
     # "anything but horror": the word that cuts clauses belongs to the negation here.
-    if re.search(r"\b(?:anything|everything)\s+but\s+(?:\w+\s+){0,2}$", _before(text, start), re.I):
+    if re.search(
+        r"\b(?:any(?:thing|one|body)|every(?:thing|one|body))\s+but\s+(?:\w+\s+){0,2}$", _before(text, start), re.I
+    ):
         return True
     if _NOT_NEGATED.search(before):
         return False

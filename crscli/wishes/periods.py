@@ -38,7 +38,8 @@ _AT_MOST_OLD = re.compile(
     re.I,
 )
 _DECADE_ON = re.compile(
-    r"(?:\b(?P<nought>noughties|naughties|aughts|two\s+thousands)\b|\b(?P<decade>19\d0|20\d0|\d0)['’]?s)(?P<on>\s+(?:or|and)\s+(?:later|newer|after|up|onwards?|beyond)|\s+onwards?)?",
+    r"(?:\b(?P<nought>noughties|naughties|aughts|two\s+thousands)\b|\b(?P<decade>19\d0|20\d0|\d0)['’]?s)"
+    r"(?:(?P<on>\s+(?:or|and)\s+(?:later|newer|after|up|onwards?|beyond)|\s+onwards?)|(?P<back>\s+(?:or|and)\s+(?:earlier|older|before)))?",
     re.I,
 )
 _CENTURY = re.compile(
@@ -73,7 +74,8 @@ def periods(text: str, now: int) -> Iterator[tuple[str, int, int]]:
     for found in _DECADE_ON.finditer(text):
         first = 2000 if found["nought"] else int(found["decade"])
         first += 0 if first > 99 else 2000 if first < 20 else 1900
-        if found["on"] or found["nought"]:
-            yield f"{first}-" if found["on"] else f"{first}-{first + 9}", *found.span()
+        if found["on"] or found["back"] or found["nought"]:
+            last = "" if found["on"] else str(first + 9)
+            yield f"{'' if found['back'] else first}-{last}", *found.span()
     for found in _CENTURY.finditer(text):
         yield ("2000-" if found["new"] else "-1999"), *found.span()
