@@ -75,7 +75,7 @@ def periods(text: str, now: int) -> Iterator[tuple[str, int, int]]:
         first = 2000 if found["nought"] else int(found["decade"])
         first += 0 if first > 99 else 2000 if first < 20 else 1900
         if found["on"] or found["back"] or found["nought"]:
-            last = "" if found["on"] else str(first + 9)
-            yield f"{'' if found['back'] else first}-{last}", *found.span()
+            until = "" if found["on"] else str(first + 9)
+            yield f"{'' if found['back'] else first}-{until}", *found.span()
     for found in _CENTURY.finditer(text):
         yield ("2000-" if found["new"] else "-1999"), *found.span()
