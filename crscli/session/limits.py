@@ -278,7 +278,9 @@ def limits_of(wishes: Sequence[Wish], texts: Sequence[str]) -> list[Limit]:
             and before.turn == wish.turn
             and (wish.kind in ("years", "language") or _alternatives(texts, before.wishes[-1], wish))
         ):
-            limits[-1] = Limit((*before.wishes, wish))
+            # "In English then. A French film please": of languages the last, unless it is "French or Italian".
+            last = wish.kind == "language" and _SENTENCE_END.search(_between(texts, before.wishes[-1], wish))
+            limits[-1] = Limit((wish,) if last else (*before.wishes, wish))
         else:
             limits.append(Limit((wish,)))
     return limits
@@ -324,11 +326,17 @@ def narrow(shelf: Shelf, order: np.ndarray, limits: Sequence[Limit], count: int)
     return Narrowed((), (), 0)
 
 
+_SENTENCE_END = re.compile(r"[.!?;]")
+_JUST_SAID = 1.0
+"""What was said just now is given up last."""
+
+
 def _sets(limits: Sequence[Limit], newest: int) -> list[tuple[Limit, ...]]:
     """Sets of limits to give up, the least loss first; of many limits the oldest go together."""
     kept = sorted(limits, key=lambda limit: limit.turn)
     old, few = kept[:-8], kept[-8:]
     cost = {x: _COST[x.kind] * (1.0 if x.kind == "audience" else _AGE ** (newest - x.turn)) for x in limits}
+    cost |= {x: cost[x] + _JUST_SAID for x in limits if x.turn == newest}
     sets = [chosen for size in range(len(few) + 1) for chosen in itertools.combinations(few, size)]
     sets.sort(key=lambda chosen: sum(cost[limit] for limit in chosen))
     return [*sets, *((*old, *chosen) for chosen in sets if old)]

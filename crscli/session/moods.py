@@ -21,7 +21,8 @@ _SAID: dict[str, re.Pattern[str]] = {
     ),
     "light": re.compile(
         r"\b(?:light(?:er)?(?:[- ]?hearted)?(?!\s*year)|feel[- ]?good|uplifting|cheerful|heart-?warming|co[sz]y|"
-        r"wholesome|cheer(?:ing)?\s+(?:me\s+|us\s+)?up|(?:a\s+)?good\s+laugh|easy\s+(?:to\s+watch|watch)|happy)\b",
+        r"wholesome|cheer(?:ing)?\s+(?:me\s+|us\s+)?up|(?:a\s+)?good\s+laugh|easy\s+(?:to\s+watch|watch)|happy|"
+        r"(?<=more )fun|(?<=something )fun|(?<=anything )fun)\b",
         re.I,
     ),
     "dark": re.compile(
